@@ -1,0 +1,1 @@
+"""Reading the two TOML files strictly."""

@@ -1,0 +1,1 @@
+"""Pure decisions. No I/O, clock, randomness, logging or threads (enforced by import-linter)."""

@@ -1,0 +1,1 @@
+"""hamaild: puts consensus, transport, core and control together."""

@@ -1,0 +1,1 @@
+"""Driving fence agents by the standard protocol."""

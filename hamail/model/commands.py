@@ -1,0 +1,229 @@
+"""Commands: the only things that enter the log. `hamail.core.apply` is total over them.
+
+Every command carries the wall-clock time of its proposer (`at_ms`, for display only). A command about a group
+carries the epoch it was decided for (compare-and-set): if the group has moved on, apply rejects it.
+"""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, NodeName, RequestId, ResourceName
+from hamail.model.spec import ClusterSpec
+from hamail.model.state import Evidence, Incarnation
+
+
+class Command(Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
+    at_ms: int
+    request: RequestId = ""
+    actor: str = "hamail"
+    reason: str = ""
+
+
+class Barrier(Command, frozen=True, kw_only=True, tag="barrier"):
+    """A no-op: whoever sees it applied has applied everything committed before it was proposed."""
+
+    node: NodeName
+
+
+class Join(Command, frozen=True, kw_only=True, tag="join"):
+    """A node has started (or its executor has), has cleaned up and holds nothing. Voids its old grants."""
+
+    node: NodeName
+    incarnation: Incarnation
+
+
+class Grant(Command, frozen=True, kw_only=True, tag="grant"):
+    """Group belongs to node from now on, at epoch = this entry's index."""
+
+    group: GroupName
+    node: NodeName
+    expected_epoch: Epoch
+    evidence: Evidence
+    sentence: str = ""
+    voters: tuple[NodeName, ...] = ()  # who said that their promise has run out (Evidence.EXPIRED)
+
+
+class Started(Command, frozen=True, kw_only=True, tag="started"):
+    group: GroupName
+    node: NodeName
+    epoch: Epoch
+    stamps: dict[str, int] = {}
+
+
+class StartFailed(Command, frozen=True, kw_only=True, tag="start_failed"):
+    """The owner could not start the group. `clean`: it has verified that it holds nothing any more."""
+
+    group: GroupName
+    node: NodeName
+    epoch: Epoch
+    resource: ResourceName
+    clean: bool
+    detail: str
+
+
+class Failed(Command, frozen=True, kw_only=True, tag="failed"):
+    """A resource failed beyond local repair: the group must leave its owner."""
+
+    group: GroupName
+    node: NodeName
+    epoch: Epoch
+    resource: ResourceName
+    detail: str
+
+
+class Restarted(Command, frozen=True, kw_only=True, tag="restarted"):
+    """A resource failed and was restarted in place; for the history only."""
+
+    group: GroupName
+    node: NodeName
+    epoch: Epoch
+    resource: ResourceName
+    detail: str
+    count: int
+
+
+class Released(Command, frozen=True, kw_only=True, tag="released"):
+    """The owner's executor has verified the stop."""
+
+    group: GroupName
+    node: NodeName
+    epoch: Epoch
+    stamps: dict[str, int] = {}
+
+
+class StopFailed(Command, frozen=True, kw_only=True, tag="stop_failed"):
+    group: GroupName
+    node: NodeName
+    epoch: Epoch
+    resource: ResourceName
+    detail: str
+
+
+class OwnerLost(Command, frozen=True, kw_only=True, tag="owner_lost"):
+    """A majority of voters miss the owner's heartbeats."""
+
+    group: GroupName
+    node: NodeName
+    epoch: Epoch
+    silent_ms: int
+    voters: tuple[NodeName, ...]
+
+
+class OwnerBack(Command, frozen=True, kw_only=True, tag="owner_back"):
+    """The owner is heard again before anything irreversible was done (only from WAITING)."""
+
+    group: GroupName
+    node: NodeName
+    epoch: Epoch
+
+
+class OrderFence(Command, frozen=True, kw_only=True, tag="order_fence"):
+    target: NodeName
+    device: DeviceName
+    by: NodeName
+
+
+class FenceDone(Command, frozen=True, kw_only=True, tag="fence_done"):
+    """Result of the order `order`. `ok` only when the device itself reported the target off."""
+
+    target: NodeName
+    order: LogIndex
+    ok: bool
+    detail: str
+
+
+class FenceConfirmed(Command, frozen=True, kw_only=True, tag="fence_confirmed"):
+    """An operator vouches, by typing its name, that the node is off."""
+
+    target: NodeName
+
+
+class RequestFence(Command, frozen=True, kw_only=True, tag="request_fence"):
+    """An operator wants a node fenced."""
+
+    target: NodeName
+
+
+class RequestMove(Command, frozen=True, kw_only=True, tag="request_move"):
+    group: GroupName
+    target: NodeName
+    expected_epoch: Epoch
+
+
+class SetStandby(Command, frozen=True, kw_only=True, tag="set_standby"):
+    node: NodeName
+    standby: bool
+
+
+class SetMaintenance(Command, frozen=True, kw_only=True, tag="set_maintenance"):
+    on: bool
+
+
+class AckMaintenance(Command, frozen=True, kw_only=True, tag="ack_maintenance"):
+    """A node has switched its dead-man's switch to maintenance."""
+
+    node: NodeName
+
+
+class Clear(Command, frozen=True, kw_only=True, tag="clear"):
+    """Forget failures of a group (bans, failed fences of its owner) and try again."""
+
+    group: GroupName
+
+
+class ApplyConfig(Command, frozen=True, kw_only=True, tag="apply_config"):
+    spec: ClusterSpec
+    source: str
+    expected_revision: int
+
+
+class Annotate(Command, frozen=True, kw_only=True, tag="annotate"):
+    """Later points on a move's timeline (first answer seen), or a warning worth keeping."""
+
+    group: GroupName = ""
+    epoch: Epoch = 0
+    node: NodeName = ""
+    event: str = ""
+    sentence: str = ""
+    stamps: dict[str, int] = {}
+
+
+AnyCommand: TypeAlias = (
+    Barrier
+    | Join
+    | Grant
+    | Started
+    | StartFailed
+    | Failed
+    | Restarted
+    | Released
+    | StopFailed
+    | OwnerLost
+    | OwnerBack
+    | OrderFence
+    | FenceDone
+    | FenceConfirmed
+    | RequestFence
+    | RequestMove
+    | SetStandby
+    | SetMaintenance
+    | AckMaintenance
+    | Clear
+    | ApplyConfig
+    | Annotate
+)
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What apply said. A rejected command has changed nothing."""
+
+    index: LogIndex
+    accepted: bool
+    reasons: tuple[str, ...] = ()
+
+
+class Unknown(Struct, frozen=True, kw_only=True):
+    """The command may or may not take effect later; resolve with a barrier and a look at the state."""
+
+    why: str

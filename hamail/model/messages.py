@@ -1,0 +1,72 @@
+"""Messages between hamaild processes. None of them ever waits for a disk, except a yes to `ReleaseRequest`.
+
+`Raft` wraps what the consensus library says; the rest is hamail's own.
+"""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, NodeName
+from hamail.model.state import Incarnation
+
+
+class Message(Struct, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True):
+    pass
+
+
+class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
+    """I am alive, and this is for how long I have not heard each of the others."""
+
+    sequence: int
+    incarnation: Incarnation | None  # None: a witness without an executor still has a boot id in `boot_id`
+    boot_id: str
+    silent_ms: dict[NodeName, int]
+    applied: LogIndex
+    ready: bool  # executor connected, journal healthy, joined
+    fence_ready: dict[DeviceName, str] = {}  # device -> "" when it answered its last check, else why not
+    restarting_ms: int = 0  # I shall be away for at most this long: a restart of hamaild, not a death
+    version: str = ""
+    detail: str = ""  # why not ready
+    watchdog_armed: bool = False
+
+
+class LeaseRequest(Message, frozen=True, kw_only=True, tag="lease_request"):
+    """Owner: promise nobody else for W from your receipt of this."""
+
+    group: GroupName
+    epoch: Epoch
+    nonce: int
+
+
+class LeaseAnswer(Message, frozen=True, kw_only=True, tag="lease_answer"):
+    group: GroupName
+    epoch: Epoch
+    nonce: int
+    promised: bool
+    why: str = ""
+
+
+class ReleaseRequest(Message, frozen=True, kw_only=True, tag="release_request"):
+    """Coordinator: has your promise to this epoch run out?"""
+
+    group: GroupName
+    epoch: Epoch
+
+
+class ReleaseAnswer(Message, frozen=True, kw_only=True, tag="release_answer"):
+    """`yes` is durable: this voter will never promise that epoch again."""
+
+    group: GroupName
+    epoch: Epoch
+    yes: bool
+    remaining_ms: int = 0
+
+
+class Raft(Message, frozen=True, kw_only=True, tag="raft"):
+    """A message of the consensus adapter; `payload` is decoded by its own strict codec."""
+
+    payload: bytes
+
+
+AnyMessage: TypeAlias = Heartbeat | LeaseRequest | LeaseAnswer | ReleaseRequest | ReleaseAnswer | Raft

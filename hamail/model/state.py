@@ -1,0 +1,178 @@
+"""The replicated state: what every node knows for certain after applying the same log."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, NodeName, RequestId, ResourceName
+from hamail.model.spec import ClusterSpec
+
+EVENTS_KEPT = 1000
+MOVES_KEPT = 200
+REQUESTS_KEPT = 500
+
+
+class Phase(StrEnum):
+    """Where a group is in its life. `hamail.core.transitions` is the only place that changes it."""
+
+    IDLE = "idle"  # nobody owns it, and whoever did is surely out: it may be granted
+    STARTING = "starting"  # granted; the owner has not reported it up yet
+    ACTIVE = "active"
+    STOPPING = "stopping"  # the owner was told to stop
+    FENCING = "fencing"  # the owner may still hold it and must be fenced first
+    WAITING = "waiting"  # the owner may still hold it; its promises (and watchdog) must run out first
+    BLOCKED = "blocked"  # only an operator can decide
+
+
+class Evidence(StrEnum):
+    """Why it is certain that a former owner is out."""
+
+    NEVER_OWNED = "never owned"
+    RELEASED = "released"  # the owner reported a verified stop
+    FENCED = "fenced"
+    CONFIRMED = "confirmed by hand"
+    EXPIRED = "promises expired"
+    REJOINED = "rejoined clean"  # the owner restarted, cleaned up and joined as a new incarnation
+
+
+class Trigger(StrEnum):
+    """What set a move off."""
+
+    FIRST_START = "first start"
+    NODE_LOST = "node lost"
+    NODE_RESTARTED = "node restarted"
+    SERVICE_FAILED = "service failed"
+    START_FAILED = "start failed"
+    STOP_FAILED = "stop failed"
+    SWITCHOVER = "switchover"
+    STANDBY = "standby"
+    FENCE_REQUESTED = "fence requested"
+    CLEARED = "cleared"
+
+
+class Incarnation(Struct, frozen=True):
+    """One life of a node: a new boot or a restarted executor is a new one; a restarted hamaild is not."""
+
+    boot_id: str
+    executor_id: str
+
+
+class FenceOrder(Struct, frozen=True, kw_only=True):
+    """An order in the log to fence `target`; at most one is open per target."""
+
+    id: LogIndex
+    target: NodeName
+    device: DeviceName
+    by: NodeName
+    attempt: int
+    reason: str
+    ordered_at_ms: int
+
+
+class NodeState(Struct, frozen=True, kw_only=True):
+    incarnation: Incarnation | None = None  # None: never joined, or fenced since
+    joined_at: LogIndex = 0
+    standby: bool = False
+    fence: FenceOrder | None = None
+    fence_attempts: int = 0
+    fence_failure: str = ""  # last failure, kept until a success or a clear
+    fenced_at: LogIndex = 0
+
+
+class GroupState(Struct, frozen=True, kw_only=True):
+    phase: Phase = Phase.IDLE
+    owner: NodeName | None = None  # who holds, or may still hold, the group
+    epoch: Epoch = 0
+    evidence: Evidence = Evidence.NEVER_OWNED  # meaningful in IDLE: why nobody holds it
+    released_epoch: Epoch = 0  # the epoch that `evidence` is about
+    target: NodeName | None = None  # where an ordered move shall go
+    trigger: Trigger = Trigger.FIRST_START
+    actor: str = ""
+    reason: str = ""
+    move: LogIndex = 0  # id of the open move record; 0 = none
+    failed_on: tuple[NodeName, ...] = ()  # start failed here during the open move
+    banned: tuple[NodeName, ...] = ()  # failed here for good; lifted by `clear`
+    sentence: str = ""  # the last transition in words
+    since_ms: int = 0  # wall clock, for display only
+
+
+class Stamp(StrEnum):
+    """Points on the timeline of a move."""
+
+    DETECTED = "detected"
+    DECIDED = "decided"
+    STOPPED = "stopped"
+    FENCED = "fenced"
+    GRANTED = "granted"
+    STORAGE = "storage"
+    SERVICES = "services"
+    ADDRESS = "address"
+    ANSWERED = "first answer"
+    DONE = "done"
+
+
+class Move(Struct, frozen=True, kw_only=True):
+    """One move of a group with its timeline. Stamps are wall-clock milliseconds of the node that saw the point."""
+
+    id: LogIndex
+    group: GroupName
+    source: NodeName | None
+    target: NodeName | None
+    trigger: Trigger
+    actor: str
+    reason: str
+    started_at_ms: int
+    stamps: dict[str, int] = {}
+    result: str = "running"  # running | done | failed | rolled back
+    request: RequestId = ""
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """One line of the audit trail."""
+
+    index: LogIndex
+    at_ms: int
+    kind: str
+    sentence: str
+    group: GroupName = ""
+    node: NodeName = ""
+    resource: ResourceName = ""
+    actor: str = ""
+    reason: str = ""
+
+
+class Maintenance(Struct, frozen=True, kw_only=True):
+    """Hands off: nothing is started, stopped, fenced or taken over."""
+
+    on: bool = False
+    acknowledged: tuple[NodeName, ...] = ()
+    actor: str = ""
+    reason: str = ""
+    since_ms: int = 0
+
+
+class ConfigRevision(Struct, frozen=True, kw_only=True):
+    revision: int
+    index: LogIndex
+    applied_at_ms: int
+    actor: str
+    reason: str
+    source: str  # the TOML text as applied
+
+
+class ClusterState(Struct, frozen=True, kw_only=True):
+    spec: ClusterSpec
+    config: ConfigRevision
+    applied: LogIndex = 0
+    groups: dict[GroupName, GroupState] = {}
+    nodes: dict[NodeName, NodeState] = {}
+    maintenance: Maintenance = Maintenance()
+    moves: tuple[Move, ...] = ()  # newest last, bounded
+    events: tuple[Event, ...] = ()  # newest last, bounded
+    requests: tuple[tuple[RequestId, LogIndex, str], ...] = ()  # answered requests, so that a retry is safe
+
+    def group(self, name: GroupName) -> GroupState:
+        return self.groups.get(name, GroupState())
+
+    def node(self, name: NodeName) -> NodeState:
+        return self.nodes.get(name, NodeState())

@@ -1,0 +1,1 @@
+"""Addresses over netlink, gratuitous ARP and unsolicited neighbour advertisements, conflict detection."""

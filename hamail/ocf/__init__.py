@@ -1,0 +1,1 @@
+"""A small SDK for resource agents written in Python."""
