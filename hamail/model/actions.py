@@ -35,8 +35,8 @@ class CleanUp(Request, frozen=True, kw_only=True, tag="clean_up"):
 class StartGroup(Request, frozen=True, kw_only=True, tag="start_group"):
     """Start the group under this epoch. Ends with `GroupUp` or `GroupStartFailed`.
 
-    Past `soft_ns` the executor stops the group by itself; if it is not verified stopped by `hard_ns`, the watchdog is no
-    longer fed.
+    Past `soft_ns` the executor stops the group by itself; if it is not verified stopped by `hard_ns`, the watchdog
+    is no longer fed.
     """
 
     group: GroupSpec
@@ -106,16 +106,7 @@ class Hello(Request, frozen=True, kw_only=True, tag="hello"):
 
 
 AnyRequest: TypeAlias = (
-    Hello
-    | Configure
-    | CleanUp
-    | StartGroup
-    | Extend
-    | StopGroup
-    | RestartResource
-    | RunFence
-    | CheckFence
-    | Maintain
+    Hello | Configure | CleanUp | StartGroup | Extend | StopGroup | RestartResource | RunFence | CheckFence | Maintain
 )
 
 

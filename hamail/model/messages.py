@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, NodeName
+from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, NodeName, ResourceName
 from hamail.model.state import Incarnation
 
 
@@ -19,8 +19,7 @@ class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
     """I am alive, and this is for how long I have not heard each of the others."""
 
     sequence: int
-    incarnation: Incarnation | None  # None: a witness without an executor still has a boot id in `boot_id`
-    boot_id: str
+    incarnation: Incarnation | None  # None: a witness (it has no executor), or not connected to it yet
     silent_ms: dict[NodeName, int]
     applied: LogIndex
     ready: bool  # executor connected, journal healthy, joined
@@ -29,6 +28,7 @@ class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
     version: str = ""
     detail: str = ""  # why not ready
     watchdog_armed: bool = False
+    resources: dict[GroupName, dict[ResourceName, str]] = {}  # what the sender's executor holds
 
 
 class LeaseRequest(Message, frozen=True, kw_only=True, tag="lease_request"):

@@ -87,9 +87,7 @@ class ClusterSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def devices_for(self, target: NodeName) -> tuple[FenceDeviceSpec, ...]:
         """Devices that can fence `target`, by level, then by name."""
-        return tuple(
-            sorted((d for d in self.fencing.values() if target in d.targets), key=lambda d: (d.level, d.name))
-        )
+        return tuple(sorted((d for d in self.fencing.values() if target in d.targets), key=lambda d: (d.level, d.name)))
 
     def fence_executors(self, device: FenceDeviceSpec, target: NodeName) -> tuple[NodeName, ...]:
         """Nodes that may run the fence agent: never the target, never a witness (it has no executor)."""
