@@ -1,7 +1,7 @@
 """One setting, `detection`, and everything that follows from it.
 
-The safety rule (DESIGN: safety model, 4). The owner counts its lease L from before it sent the request; a voter counts its
-promise W from receipt. Clocks may run wrong by RATE_ERROR in either direction, so a promise outlives every lease
+The safety rule. The owner counts its lease L from before it sent the request; a voter counts
+its promise W from receipt. Clocks may run wrong by RATE_ERROR in either direction, so a promise outlives every lease
 that it carried when
 
     W >= L * (1 + rate) / (1 - rate) + margins

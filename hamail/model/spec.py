@@ -12,7 +12,7 @@ from hamail.model.ids import DeviceName, GroupName, NodeName, ResourceName
 
 
 class Requirement(StrEnum):
-    """Which proof that the former owner is out suffices to start a group elsewhere (DESIGN: safety model, 3)."""
+    """Which proof that the former owner is out suffices to start a group elsewhere."""
 
     FENCING = "fencing"  # a confirmed fence, or a verified stop
     WATCHDOG = "watchdog"  # or: promises run out and the owner's armed watchdog has had its time

@@ -90,8 +90,7 @@ class GroupState(Struct, frozen=True, kw_only=True):
     actor: str = ""
     reason: str = ""
     move: LogIndex = 0  # id of the open move record; 0 = none
-    failed_on: tuple[NodeName, ...] = ()  # start failed here during the open move
-    banned: tuple[NodeName, ...] = ()  # failed here for good; lifted by `clear`
+    failed_on: tuple[NodeName, ...] = ()  # it failed here during the open move; lifted by `clear`
     sentence: str = ""  # the last transition in words
     since_ms: int = 0  # wall clock, for display only
 

@@ -1,0 +1,31 @@
+"""What a node knows besides the log when it decides: who is alive, who is ready, who has released. All local belief."""
+
+from msgspec import Struct
+
+from hamail.model.ids import DeviceName, Epoch, GroupName, NodeName
+
+
+class NodeFacts(Struct, frozen=True, kw_only=True):
+    alive: bool = False  # heard within `detection` by this node
+    suspected: bool = False  # a majority of voters miss it
+    accusers: tuple[NodeName, ...] = ()
+    silent_ms: int = 0
+    ready: bool = False  # its executor is connected and its journal healthy
+    detail: str = ""
+    watchdog_armed: bool = False
+    fence_ready: dict[DeviceName, str] = {}  # devices it can reach -> "" or why it would fail
+    restarting: bool = False
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    now_ns: int
+    at_ms: int  # wall clock, only copied into commands
+    me: NodeName
+    nodes: dict[NodeName, NodeFacts]
+    settled: bool  # this node has listened long enough to know who is there
+    released_by: dict[tuple[GroupName, Epoch], tuple[NodeName, ...]] = {}  # voters that said yes
+    waiting_since_ns: dict[tuple[GroupName, Epoch], int] = {}  # when this node saw the wait begin
+    fence_retry_at_ns: dict[NodeName, int] = {}  # do not order the next attempt before
+
+    def node(self, name: NodeName) -> NodeFacts:
+        return self.nodes.get(name, NodeFacts())

@@ -1,0 +1,114 @@
+"""The lease protocol: majority promises outside the log. Stated once, here.
+
+An owner asks every voter, itself included: promise nobody else for W from your receipt. With promises from a majority
+to one request its lease runs until L after it *sent* that request. To take a group over without a fence, a coordinator
+asks the voters whether their promise has run out; each yes is made durable before it is said, and a voter that said
+yes to an epoch never promises that epoch again. A renewal majority and a release majority share a voter, so no
+renewal can succeed after a release, whoever leads the log.
+
+Times are CLOCK_BOOTTIME nanoseconds of the machine that does the counting; no foreign clock is ever compared.
+"""
+
+import msgspec
+from msgspec import Struct
+
+from hamail.model.ids import Epoch, GroupName, NodeName
+from hamail.model.messages import LeaseAnswer, LeaseRequest, ReleaseAnswer, ReleaseRequest
+from hamail.model.state import ClusterState, Phase
+from hamail.model.timings import Timings
+
+MS = 1_000_000
+HOLDING = frozenset({Phase.STARTING, Phase.ACTIVE, Phase.STOPPING})
+
+
+class Ownership(Struct, frozen=True, kw_only=True):
+    """The owner's side of one epoch."""
+
+    group: GroupName
+    epoch: Epoch
+    nonce: int = 0  # of the newest request
+    sent_ns: int | None = None  # when the newest request was about to be sent
+    promised_by: frozenset[NodeName] = frozenset()
+    until_ns: int = 0  # the lease ends here; 0 = none yet
+
+
+def due(o: Ownership, now_ns: int, t: Timings) -> bool:
+    """Is it time for the next request?"""
+    return o.sent_ns is None or now_ns - o.sent_ns >= t.renew_ms * MS
+
+
+def ask(o: Ownership, now_ns: int) -> tuple[Ownership, LeaseRequest]:
+    """The next request; `now_ns` must be read before it is sent. Answers to older requests no longer count."""
+    o = msgspec.structs.replace(o, nonce=o.nonce + 1, sent_ns=now_ns, promised_by=frozenset())
+    return o, LeaseRequest(group=o.group, epoch=o.epoch, nonce=o.nonce)
+
+
+def receive(o: Ownership, voter: NodeName, answer: LeaseAnswer, majority: int, t: Timings) -> Ownership:
+    """Count a promise. The lease moves only when a majority has answered the newest request."""
+    if answer.epoch != o.epoch or answer.nonce != o.nonce or not answer.promised or o.sent_ns is None:
+        return o
+    promised_by = o.promised_by | {voter}
+    until = o.until_ns
+    if len(promised_by) >= majority:
+        until = max(until, o.sent_ns + t.lease_ms * MS)
+    return msgspec.structs.replace(o, promised_by=promised_by, until_ns=until)
+
+
+def alive(o: Ownership, now_ns: int) -> bool:
+    return now_ns < o.until_ns
+
+
+class Voter(Struct, frozen=True, kw_only=True):
+    """What a voter has promised. Promises are volatile; `barred` is on disk."""
+
+    started_ns: int
+    past_barrier: bool = False  # has applied an entry that was committed after its own start
+    promises: dict[GroupName, tuple[Epoch, int]] = {}  # group -> (epoch, until_ns)
+    barred: dict[GroupName, Epoch] = {}  # never promise this epoch or an older one again
+
+
+def consider(
+    voter: Voter, state: ClusterState, sender: NodeName, request: LeaseRequest, now_ns: int, t: Timings
+) -> tuple[Voter, LeaseAnswer]:
+    """Promise, or say why not."""
+
+    def no(why: str) -> tuple[Voter, LeaseAnswer]:
+        return voter, LeaseAnswer(
+            group=request.group, epoch=request.epoch, nonce=request.nonce, promised=False, why=why
+        )
+
+    group = state.group(request.group)
+    if not voter.past_barrier:
+        return no("this voter has just started and does not know yet what was decided meanwhile")
+    if group.epoch != request.epoch or group.owner != sender:
+        return no(f"epoch {request.epoch} of {request.group} is not {sender}'s here (the epoch is {group.epoch})")
+    if group.phase not in HOLDING:
+        return no(f"{request.group} is being taken from {sender} ({group.phase})")
+    if voter.barred.get(request.group, 0) >= request.epoch:
+        return no(f"this voter has declared epoch {request.epoch} of {request.group} to be over")
+    promises = {**voter.promises, request.group: (request.epoch, now_ns + t.wait_ms * MS)}
+    answer = LeaseAnswer(group=request.group, epoch=request.epoch, nonce=request.nonce, promised=True)
+    return msgspec.structs.replace(voter, promises=promises), answer
+
+
+def release(
+    voter: Voter, state: ClusterState, request: ReleaseRequest, now_ns: int, t: Timings
+) -> tuple[Voter, ReleaseAnswer]:
+    """Has this voter's promise run out? A yes bars the epoch: make `barred` durable before the answer is sent."""
+
+    def no(remaining_ns: int) -> tuple[Voter, ReleaseAnswer]:
+        remaining_ms = max(1, -(-remaining_ns // MS))
+        return voter, ReleaseAnswer(group=request.group, epoch=request.epoch, yes=False, remaining_ms=remaining_ms)
+
+    group = state.group(request.group)
+    if not voter.past_barrier or group.epoch != request.epoch or group.phase is not Phase.WAITING:
+        return no(t.wait_ms * MS)
+    # A restarted voter has forgotten its promises: all of them have run out only one full wait after its start.
+    hold_ns = voter.started_ns + t.wait_ms * MS - now_ns
+    epoch, until_ns = voter.promises.get(request.group, (0, 0))
+    promise_ns = until_ns - now_ns if epoch == request.epoch else 0
+    if max(hold_ns, promise_ns) > 0:
+        return no(max(hold_ns, promise_ns))
+    barred = {**voter.barred, request.group: max(request.epoch, voter.barred.get(request.group, 0))}
+    answer = ReleaseAnswer(group=request.group, epoch=request.epoch, yes=True)
+    return msgspec.structs.replace(voter, barred=barred), answer

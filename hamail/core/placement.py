@@ -1,0 +1,55 @@
+"""Who may own a group, ranked, with a reason for every node. Health is a veto or no veto; there is no arithmetic."""
+
+from hamail.core.facts import Facts
+from hamail.model.ids import GroupName, NodeName
+from hamail.model.state import ClusterState
+from hamail.model.status import Candidate
+
+
+def refusal(state: ClusterState, facts: Facts, group: GroupName, node: NodeName) -> str:
+    """Why `node` may not be given `group`; empty when it may."""
+    spec = state.spec
+    if node not in spec.nodes:
+        return f"{node} is not a node of this cluster"
+    if spec.nodes[node].witness:
+        return f"{node} is a witness: it votes and never owns a group"
+    if node not in spec.groups[group].nodes:
+        return f"{node} is not listed in the nodes of {group}"
+    replicated, heard = state.node(node), facts.node(node)
+    if replicated.fence is not None:
+        return f"{node} is being fenced"
+    if replicated.incarnation is None:
+        return f"{node} has not joined since it was last out"
+    if replicated.standby:
+        return f"{node} is in standby; hamailctl unstandby {node} lifts it"
+    if heard.suspected or not heard.alive:
+        return f"{node} has not been heard for {heard.silent_ms / 1000:.1f} s"
+    if heard.restarting:
+        return f"hamaild on {node} is restarting"
+    if not heard.ready:
+        return f"{node} is not ready: {heard.detail or 'no reason given'}"
+    if node in state.group(group).failed_on:
+        return f"{group} failed on {node} during this move; hamailctl clear {group} lifts it"
+    return ""
+
+
+def candidates(state: ClusterState, facts: Facts, group: GroupName) -> tuple[Candidate, ...]:
+    """All nodes of the cluster, best first. An ordered target comes first, then the order of preference."""
+    g = state.group(group)
+    order = list(state.spec.groups[group].nodes)
+    order += [n for n in sorted(state.spec.nodes) if n not in order]
+    if g.target in order:
+        order.remove(g.target)
+        order.insert(0, g.target)
+    result = []
+    for node in order:
+        why_not = refusal(state, facts, group, node)
+        good = "it was asked for" if node == g.target else "it is up, joined and ready"
+        result.append(Candidate(node=node, eligible=not why_not, reason=why_not or good))
+    return tuple(sorted(result, key=lambda c: not c.eligible))
+
+
+def choose(state: ClusterState, facts: Facts, group: GroupName) -> NodeName | None:
+    """The node that should get a group that nobody owns; None when no node may have it."""
+    best = candidates(state, facts, group)[:1]
+    return best[0].node if best and best[0].eligible else None
