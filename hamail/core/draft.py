@@ -1,0 +1,169 @@
+"""The next replicated state while one command is applied to it: local to one call of apply, dropped on refusal."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec.structs import replace
+
+from hamail.core.transitions import What, find
+from hamail.model.commands import Command
+from hamail.model.ids import Epoch, GroupName, LogIndex, NodeName, ResourceName
+from hamail.model.state import (
+    EVENTS_KEPT,
+    MOVES_KEPT,
+    ClusterState,
+    Event,
+    GroupState,
+    Move,
+    NodeState,
+    Trigger,
+)
+
+
+class Rejected(Exception):
+    """The command does not fit the state; the message is a sentence for the operator."""
+
+
+class Draft:
+    def __init__(self, state: ClusterState, index: LogIndex, at_ms: int) -> None:
+        self._state = state
+        self.index = index
+        self.at_ms = at_ms
+        self.spec = state.spec
+        self.config = state.config
+        self.maintenance = state.maintenance
+        self._groups = dict(state.groups)
+        self._nodes = dict(state.nodes)
+        self._moves = list(state.moves)
+        self._events = list(state.events)
+
+    def finish(self) -> ClusterState:
+        return replace(
+            self._state,
+            spec=self.spec,
+            config=self.config,
+            applied=self.index,
+            groups=self._groups,
+            nodes=self._nodes,
+            maintenance=self.maintenance,
+            moves=tuple(self._moves[-MOVES_KEPT:]),
+            events=tuple(self._events[-EVENTS_KEPT:]),
+        )
+
+    def group(self, name: GroupName) -> GroupState:
+        return self._groups.get(name, GroupState())
+
+    def groups(self) -> Iterator[tuple[GroupName, GroupState]]:
+        """Configured groups by name."""
+        return iter([(name, self.group(name)) for name in sorted(self.spec.groups)])
+
+    def keep_groups(self, names: set[GroupName]) -> None:
+        self._groups = {name: g for name, g in self._groups.items() if name in names}
+
+    def set_group(self, name: GroupName, **changes: Any) -> None:
+        self._groups[name] = replace(self.group(name), **changes)
+
+    def node(self, name: NodeName) -> NodeState:
+        return self._nodes.get(name, NodeState())
+
+    def set_node(self, name: NodeName, **changes: Any) -> None:
+        self._nodes[name] = replace(self.node(name), **changes)
+
+    def event(
+        self,
+        kind: str,
+        sentence: str,
+        *,
+        group: GroupName = "",
+        node: NodeName = "",
+        resource: ResourceName = "",
+        actor: str = "",
+        reason: str = "",
+    ) -> None:
+        self._events.append(
+            Event(
+                index=self.index,
+                at_ms=self.at_ms,
+                kind=kind,
+                sentence=sentence,
+                group=group,
+                node=node,
+                resource=resource,
+                actor=actor,
+                reason=reason,
+            )
+        )
+
+    def step(self, name: GroupName, what: What, **words: Any) -> None:
+        """Take the group through its row of the table. Raises Rejected when the table has none."""
+        g = self.group(name)
+        row = find(g.phase, what)
+        if row is None:
+            raise Rejected(f"{name} is {g.phase}: it cannot be {what} now")
+        sentence = row.sentence.format_map({"group": name, "why": "", "actor": "", **words}).strip()
+        since = self.at_ms if row.then is not g.phase else g.since_ms
+        self.set_group(name, phase=row.then, sentence=sentence, since_ms=since)
+        self.event("group", sentence, group=name, node=words.get("node") or "")
+
+    def open_move(
+        self,
+        name: GroupName,
+        trigger: Trigger,
+        command: Command,
+        *,
+        target: NodeName | None = None,
+        reason: str = "",
+        stamps: dict[str, int] | None = None,
+    ) -> None:
+        """Begin a record for the history; one that is still open is closed as failed."""
+        g = self.group(name)
+        if g.move:
+            self._change_move(g.move, result="failed")
+        self._moves.append(
+            Move(
+                id=self.index,
+                group=name,
+                source=g.owner,
+                target=target,
+                trigger=trigger,
+                actor=command.actor,
+                reason=reason or command.reason,
+                started_at_ms=command.at_ms,
+                stamps=stamps or {},
+                request=command.request,
+            )
+        )
+        self.set_group(name, move=self.index, trigger=trigger, actor=command.actor, reason=reason or command.reason)
+
+    def close_move(self, name: GroupName, node: NodeName) -> None:
+        """The group runs again on `node`."""
+        g = self.group(name)
+        move = self._find_move(g.move)
+        if move is not None:
+            asked_elsewhere = move.trigger in (Trigger.SWITCHOVER, Trigger.STANDBY) and node == move.source
+            self._change_move(move.id, result="rolled back" if asked_elsewhere else "done", target=node)
+        self.set_group(name, move=0, target=None, failed_on=())
+
+    def stamp(
+        self, name: GroupName, stamps: dict[str, int], *, target: NodeName | None = None, keep_first: bool = False
+    ) -> None:
+        """Add points to the group's open move."""
+        self._stamp_move(self._find_move(self.group(name).move), stamps, target, keep_first)
+
+    def stamp_epoch(self, name: GroupName, epoch: Epoch, stamps: dict[str, int]) -> None:
+        """Add points to the newest move of the group, if it is still the one that led to `epoch`."""
+        newest = next((m for m in reversed(self._moves) if m.group == name), None)
+        if newest is not None and self.group(name).epoch == epoch:
+            self._stamp_move(newest, stamps, None, True)
+
+    def _stamp_move(self, move: Move | None, stamps: dict[str, int], target: NodeName | None, keep_first: bool) -> None:
+        if move is None:
+            return
+        merged = {**stamps, **move.stamps} if keep_first else {**move.stamps, **stamps}
+        self._change_move(move.id, stamps=merged, target=target or move.target)
+
+    def _find_move(self, move_id: LogIndex) -> Move | None:
+        return next((m for m in reversed(self._moves) if m.id == move_id), None) if move_id else None
+
+    def _change_move(self, move_id: LogIndex, **changes: Any) -> None:
+        self._moves = [replace(m, **changes) if m.id == move_id else m for m in self._moves]
