@@ -1,0 +1,124 @@
+"""TLS contexts from a node's certificate files, and whose certificate the other side has shown."""
+
+import re
+import ssl
+from pathlib import Path
+
+from msgspec import Struct
+
+from hamail.model.ids import CERTIFICATE_URI, NAME_PATTERN, NodeName
+
+PROTOCOL = "hamail/1"  # negotiated by ALPN: another wire format gets another number
+UNSAFE_KEY_MODE = 0o027  # a group may read the key (root:hamail 0640), nobody else may touch it
+_URI = re.compile(CERTIFICATE_URI.format(cluster=f"(?P<cluster>{NAME_PATTERN})", node=f"(?P<node>{NAME_PATTERN})"))
+
+
+class CertificateError(Exception):
+    """A file cannot be used, or a certificate does not name who it should. The sentence says which and why."""
+
+
+class Certificates(Struct, frozen=True, kw_only=True):
+    """The three files of a node, as `python -m hamail.pki issue` writes them."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+    @classmethod
+    def of(cls, directory: Path) -> "Certificates":
+        return cls(authority=directory / "ca.pem", certificate=directory / "node.pem", key=directory / "node.key")
+
+
+class Identity(Struct, frozen=True):
+    """Who a certificate says its holder is."""
+
+    cluster: str
+    node: NodeName
+    expires: str  # as OpenSSL prints it, for display
+
+
+def server_context(files: Certificates) -> ssl.SSLContext:
+    context = _context(files, ssl.PROTOCOL_TLS_SERVER)
+    context.num_tickets = 0  # no session survives its connection
+    return context
+
+
+def client_context(files: Certificates) -> ssl.SSLContext:
+    return _context(files, ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _context(files: Certificates, protocol: int) -> ssl.SSLContext:
+    _require_readable(files)
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # names are checked by `identity`: they are node names, not host names
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.set_alpn_protocols([PROTOCOL])
+    try:
+        context.load_verify_locations(cafile=str(files.authority))
+    except ssl.SSLError as error:
+        raise CertificateError(f"{files.authority}: is not a PEM certificate") from error
+    try:
+        context.load_cert_chain(files.certificate, files.key)
+    except ssl.SSLError as error:
+        raise CertificateError(
+            f"{files.certificate}, {files.key}: are not a certificate and its private key in PEM ({explain(error)})"
+        ) from error
+    return context
+
+
+def _require_readable(files: Certificates) -> None:
+    for path in (files.authority, files.certificate, files.key):
+        try:
+            with path.open("rb") as file:
+                file.read(1)
+        except OSError as error:
+            raise CertificateError(f"{path}: cannot be read: {error.strerror}") from error
+    mode = files.key.stat().st_mode
+    if mode & UNSAFE_KEY_MODE:
+        raise CertificateError(
+            f"{files.key}: mode {mode & 0o777:04o} lets others use this node's key; expected 0600, or 0640 for a group"
+        )
+
+
+def identity(tls: ssl.SSLSocket | ssl.SSLObject) -> Identity:
+    """Of the other side of a finished handshake. Raises CertificateError."""
+    if tls.selected_alpn_protocol() != PROTOCOL:
+        raise CertificateError(f"does not speak {PROTOCOL}")
+    certificate = tls.getpeercert() or {}
+    names = certificate.get("subjectAltName", ())
+    match = _URI.fullmatch(str(names[0][1])) if len(names) == 1 and names[0][0] == "URI" else None
+    if match is None:
+        raise CertificateError(f"certificate names no hamail node: {names!r:.200}")
+    return Identity(match["cluster"], match["node"], str(certificate.get("notAfter", "")))
+
+
+def own_identity(files: Certificates) -> Identity:
+    """Shake hands with ourselves, in memory: proves that the chain, the dates, the key and the name can work at all."""
+    ends = (ssl.MemoryBIO(), ssl.MemoryBIO())
+    server = server_context(files).wrap_bio(ends[0], ends[1], server_side=True)
+    client = client_context(files).wrap_bio(ends[1], ends[0])
+    try:
+        for _ in range(3):  # a TLS 1.3 handshake is over after three flights
+            for side in (client, server):
+                try:
+                    side.do_handshake()
+                except ssl.SSLWantReadError:
+                    continue
+        return identity(client)
+    except (ssl.SSLError, CertificateError, ValueError) as error:
+        raise CertificateError(f"{files.certificate}: {explain(error)}") from error
+
+
+def explain(error: Exception) -> str:
+    """The reason in an exception of TLS or of a socket, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate refused: {error.verify_message}"
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return "connection ended during the handshake"
+    if isinstance(error, ssl.SSLError):
+        return str(error.reason or error).lower().replace("_", " ")
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)
