@@ -247,8 +247,11 @@ def _owner_lost(d: Draft, command: c.OwnerLost) -> None:
 
 def _owner_back(d: Draft, command: c.OwnerBack) -> None:
     _owned_at(d, command.group, command.node, command.epoch)
+    g = d.group(command.group)
     if d.node(command.node).fence is not None:
         raise Rejected(f"a fence of {command.node} is under way and cannot be called back")
+    if g.trigger is Trigger.FENCE_REQUESTED or command.node in g.failed_on:
+        raise Rejected(f"{command.node} is not trusted with {command.group} although it is heard")
     d.step(command.group, What.OWNER_BACK, node=command.node)
 
 

@@ -103,8 +103,9 @@ def _wait_over(state: ClusterState, facts: Facts, name: GroupName, t: Timings) -
     if len(voters) < state.spec.majority():
         return []
     if spec.requires is Requirement.WATCHDOG:
-        waited_ns = facts.now_ns - facts.waiting_since_ns.get((name, g.epoch), facts.now_ns)
-        if waited_ns < t.watchdog_wait_ms * MS:
+        # When a majority says that its promises have run out, no lease lives; the watchdog was fed until then at most.
+        dog_ns = (t.watchdog_wait_ms - t.wait_ms) * MS
+        if not facts.node(g.owner).watchdog_armed or facts.now_ns - facts.majority_at_ns[name, g.epoch] < dog_ns:
             return []
     node = placement.choose(state, facts, name)
     return [] if node is None else [_granting(state, facts, name, node, Evidence.EXPIRED, voters)]

@@ -24,7 +24,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     nodes: dict[NodeName, NodeFacts]
     settled: bool  # this node has listened long enough to know who is there
     released_by: dict[tuple[GroupName, Epoch], tuple[NodeName, ...]] = {}  # voters that said yes
-    waiting_since_ns: dict[tuple[GroupName, Epoch], int] = {}  # when this node saw the wait begin
+    majority_at_ns: dict[tuple[GroupName, Epoch], int] = {}  # when this node had yeses from a majority
     fence_retry_at_ns: dict[NodeName, int] = {}  # do not order the next attempt before
 
     def node(self, name: NodeName) -> NodeFacts:

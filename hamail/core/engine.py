@@ -1,0 +1,388 @@
+"""One node's brain without I/O: events in, effects out. hamaild and the simulator are shells around it.
+
+Whoever drives it reads the clocks, carries out the effects in their order, and delivers what has arrived before each
+`tick`. The decisions are in the pure modules beside this one; the engine keeps what they need between events.
+"""
+
+from msgspec.structs import replace
+
+from hamail.core import coordinator, lease, membership
+from hamail.core.apply import apply, empty_state
+from hamail.core.effects import Effect, Note, Propose, SaveBarred, Send, Transfer
+from hamail.core.facts import Facts, NodeFacts
+from hamail.core.lease import MS, Voter
+from hamail.core.local import Local
+from hamail.core.timing import derive
+from hamail.model import commands as c
+from hamail.model.actions import AnyNotice
+from hamail.model.ids import Epoch, GroupName, LogIndex, NodeName
+from hamail.model.messages import (
+    AnyMessage,
+    Heartbeat,
+    LeaseAnswer,
+    LeaseRequest,
+    Raft,
+    ReleaseAnswer,
+    ReleaseRequest,
+)
+from hamail.model.spec import ClusterSpec
+from hamail.model.state import ClusterState, Phase
+from hamail.model.timings import Timings
+
+RELEASE_RETRY_MS = 200
+TRANSFER_PAUSE_MS = 5000
+FENCE_RETRY_MS = 10_000
+
+
+class Engine:
+    """`bootstrap` and `source` are the configuration file: they name the voters, and enter the log once."""
+
+    def __init__(
+        self,
+        *,
+        me: NodeName,
+        bootstrap: ClusterSpec,
+        source: str,
+        barred: dict[GroupName, Epoch],
+        life: str,
+        now_ns: int,
+        version: str = "",
+    ) -> None:
+        self.me = me
+        self.life = life  # unique to this run of hamaild; tells own barriers apart
+        self.version = version
+        self.state: ClusterState = empty_state()
+        self.bootstrap = bootstrap
+        self.source = source
+        self.timings: Timings = derive(bootstrap.detection_ms, bootstrap.watchdog_timeout_s)
+        self.voter = Voter(started_ns=now_ns, barred=dict(barred))
+        self.members = membership.begin(me, bootstrap.voters(), now_ns)
+        self.local = Local(self)
+        self.leading = False
+        self.problem = ""  # of the journal or the log: passive while it is not empty
+        self.leaving_until_ns = 0
+        self._out: list[Effect] = []
+        self._inflight: dict[str, int] = {}  # key of a proposal -> when to forget it
+        self._sequence = 0
+        self._beat_ns = 0
+        self._missed: frozenset[NodeName] = frozenset()
+        self._beat_body: object = None
+        self._released: dict[tuple[GroupName, Epoch], dict[NodeName, bool]] = {}
+        self._majority_at_ns: dict[tuple[GroupName, Epoch], int] = {}
+        self._release_asked_ns = 0
+        self._transfer_ns = 0
+        self._fence_retry_at_ns: dict[NodeName, int] = {}
+        self.now_ns = now_ns
+        self.at_ms = 0
+
+    # ---- events -------------------------------------------------------------------------------------------------
+
+    def tick(self, now_ns: int, at_ms: int) -> list[Effect]:
+        """Time passes; call at least every `timings.tick_ms`, after delivering what has arrived."""
+        self._clock(now_ns, at_ms)
+        self.members = membership.tick(self.members, now_ns, self.timings)
+        self._inflight = {k: until for k, until in self._inflight.items() if until > now_ns}
+        if not self.problem:
+            self._catch_up()
+            self.local.step()
+            if self.leading:
+                self._coordinate()
+        self._heartbeat()
+        return self._drain()
+
+    def message(self, sender: NodeName, message: AnyMessage, now_ns: int, at_ms: int) -> list[Effect]:
+        """A message from an authenticated peer."""
+        self._clock(now_ns, at_ms)
+        match message:
+            case Heartbeat():
+                self.members = membership.hear(self.members, sender, message, now_ns)
+            case LeaseRequest():
+                self.emit(*self._promise(sender, message))
+            case LeaseAnswer():
+                self.local.lease_answer(sender, message)
+            case ReleaseRequest():
+                self.emit(*self._release(sender, message))
+            case ReleaseAnswer():
+                self._count_release(sender, message)
+            case Raft():
+                raise AssertionError("raft messages go to the consensus adapter")
+        return self._drain()
+
+    def notice(self, notice: AnyNotice, now_ns: int, at_ms: int) -> list[Effect]:
+        """The executor on this node says something."""
+        self._clock(now_ns, at_ms)
+        self.local.notice(notice)
+        if not self.problem:
+            self.local.step()
+        return self._drain()
+
+    def executor_lost(self, now_ns: int, at_ms: int) -> list[Effect]:
+        self._clock(now_ns, at_ms)
+        self.local.disconnected()
+        return self._drain()
+
+    def apply(self, index: LogIndex, command: c.AnyCommand) -> c.Outcome:
+        """The next entry of the log is committed. Call `react` soon, before the next tick at the latest."""
+        before = self.state
+        self.state, outcome = apply(before, index, command)
+        if outcome.accepted:
+            self._follow(before, command)
+        return outcome
+
+    def restore(self, state: ClusterState) -> None:
+        """A snapshot replaces the state."""
+        self.state = state
+        self._reconfigure()
+
+    def react(self, now_ns: int, at_ms: int) -> list[Effect]:
+        """Act at once on what was applied."""
+        self._clock(now_ns, at_ms)
+        if not self.problem:
+            self.local.step()
+            if self.leading:
+                self._coordinate()
+        return self._drain()
+
+    def proposed(self, key: str, result: c.Outcome | c.Unknown) -> None:
+        """The answer to a Propose effect. Unknown is settled by looking at the state again, never by assuming."""
+        self._inflight.pop(key, None)
+        if isinstance(result, c.Outcome) and not result.accepted:
+            self.note("info", f"the log refused {key}: {'; '.join(result.reasons)}")
+
+    def leadership(self, leading: bool) -> None:
+        """`leading`: this node leads the log and has committed an entry of its own term."""
+        if leading != self.leading:
+            self.leading = leading
+            self.note("info", "this node coordinates now" if leading else "this node does not coordinate any more")
+            self._released.clear()
+            self._majority_at_ns.clear()
+
+    def fail(self, problem: str) -> None:
+        """The journal or the log cannot be trusted any more: be passive, do not vote, say so."""
+        if not self.problem:
+            self.note("warning", problem)
+        self.problem = problem
+
+    def leave(self, now_ns: int, at_ms: int) -> list[Effect]:
+        """hamaild is about to be restarted: tell the others that this is no death, as long as the lease allows it."""
+        self._clock(now_ns, at_ms)
+        self.leaving_until_ns = now_ns + self.timings.restart_grace_ms * MS
+        self._heartbeat(force=True)
+        return self._drain()
+
+    # ---- services for the local half ----------------------------------------------------------------------------
+
+    def emit(self, *effects: Effect) -> None:
+        self._out.extend(effects)
+
+    def note(self, level: str, text: str) -> None:
+        self._out.append(Note(level, text))
+
+    def propose(self, key: str, command: c.AnyCommand) -> None:
+        """Propose once; again only after an answer or a time-out."""
+        if key in self._inflight:
+            return
+        self._inflight[key] = self.now_ns + 2 * self.timings.propose_ms * MS
+        self._out.append(Propose(key, command))
+
+    def ask_voters(self, request: LeaseRequest) -> None:
+        """Send to all voters, this node included."""
+        for peer in self.members.peers:
+            self.emit(Send(peer, request))
+        self.voter, answer = lease.consider(self.voter, self.state, self.me, request, self.now_ns, self.timings)
+        self.local.lease_answer(self.me, answer)
+
+    def majority(self) -> int:
+        return (len(self.members.peers) + 1) // 2 + 1
+
+    def facts(self) -> Facts:
+        """What this node hears, for the decisions and for people."""
+        now, t, m = self.now_ns, self.timings, self.members
+        nodes = {self.me: self.local.own_facts()}
+        for name, peer in m.peers.items():
+            beat = peer.heartbeat
+            nodes[name] = NodeFacts(
+                alive=beat is not None and not membership.missed(m, name, now, t),
+                suspected=membership.suspected(m, name, now, t),
+                accusers=membership.accusers(m, name, now, t),
+                silent_ms=membership.silent_ms(m, name, now),
+                ready=beat is not None and beat.ready,
+                detail=beat.detail if beat else "never heard since this node started",
+                watchdog_armed=beat is not None and beat.watchdog_armed,
+                fence_ready=beat.fence_ready if beat else {},
+                restarting=now < peer.excused_until_ns,
+            )
+        return Facts(
+            now_ns=now,
+            at_ms=self.at_ms,
+            me=self.me,
+            nodes=nodes,
+            settled=now - m.began_ns >= t.settle_ms * MS,
+            released_by={k: tuple(sorted(v)) for k, v in self._released.items()},
+            majority_at_ns=self._majority_at_ns,
+            fence_retry_at_ns=self._fence_retry_at_ns,
+        )
+
+    # ---- inside --------------------------------------------------------------------------------------------------
+
+    def _clock(self, now_ns: int, at_ms: int) -> None:
+        self.now_ns = max(self.now_ns, now_ns)
+        self.at_ms = at_ms
+
+    def _drain(self) -> list[Effect]:
+        out, self._out = self._out, []
+        return out
+
+    def _catch_up(self) -> None:
+        """Until an own barrier has been applied, this node may act on an old state: it promises and starts nothing."""
+        if not self.voter.past_barrier:
+            self.propose("barrier", c.Barrier(at_ms=self.at_ms, node=self.me, reason=self.life))
+
+    def _follow(self, before: ClusterState, command: c.AnyCommand) -> None:
+        match command:
+            case c.Barrier(node=self.me, reason=self.life) if not self.voter.past_barrier:
+                self.voter = replace(self.voter, past_barrier=True)
+                self.note("info", "caught up with the log")
+            case c.ApplyConfig():
+                self._reconfigure()
+            case c.FenceDone(ok=False):
+                spec, node = self.state.spec, self.state.node(command.target)
+                tries = max(
+                    1, sum(len(spec.fence_executors(d, command.target)) for d in spec.devices_for(command.target))
+                )
+                if node.fence_attempts % tries == 0:  # every way was tried: pause before the next round
+                    self._fence_retry_at_ns[command.target] = self.now_ns + FENCE_RETRY_MS * MS
+            case _:
+                pass
+        for event in self.state.events[-8:]:
+            if event.index == self.state.applied and event not in before.events[-8:]:
+                self.note("info", event.sentence)
+
+    def _reconfigure(self) -> None:
+        spec = self.state.spec
+        if self.state.config.revision:
+            self.timings = derive(spec.detection_ms, spec.watchdog_timeout_s)
+        self.local.reconfigure()
+
+    def _promise(self, sender: NodeName, request: LeaseRequest) -> tuple[Effect, ...]:
+        if self.problem:
+            return ()
+        self.voter, answer = lease.consider(self.voter, self.state, sender, request, self.now_ns, self.timings)
+        return (Send(sender, answer),)
+
+    def _release(self, sender: NodeName, request: ReleaseRequest) -> tuple[Effect, ...]:
+        if self.problem:
+            return ()
+        before = self.voter.barred
+        self.voter, answer = lease.release(self.voter, self.state, request, self.now_ns, self.timings)
+        save = (SaveBarred(self.voter.barred),) if self.voter.barred != before else ()
+        return (*save, Send(sender, answer))
+
+    def release_saved(self, request: ReleaseRequest) -> None:
+        """The coordinator's own yes counts only when it is durable; see `_ask_release`."""
+        self._released.setdefault((request.group, request.epoch), {})[self.me] = True
+
+    def _count_release(self, sender: NodeName, answer: ReleaseAnswer) -> None:
+        key = (answer.group, answer.epoch)
+        if not answer.yes or not self.leading or sender not in self.members.peers:
+            return
+        self._released.setdefault(key, {})[sender] = True
+        if len(self._released[key]) >= self.majority():
+            self._majority_at_ns.setdefault(key, self.now_ns)
+
+    def _coordinate(self) -> None:
+        if not self.state.config.revision:
+            first = c.ApplyConfig(
+                at_ms=self.at_ms,
+                spec=self.bootstrap,
+                source=self.source,
+                expected_revision=0,
+                reason="first start of the cluster",
+            )
+            self.propose("first configuration", first)
+            return
+        if not self.voter.past_barrier:
+            return
+        self._ask_release()
+        for command in coordinator.decide(self.state, self.facts(), self.timings):
+            self.propose(_key(command), command)
+        self._better_leader()
+
+    def _ask_release(self) -> None:
+        waiting = [(n, g) for n in sorted(self.state.spec.groups) if (g := self.state.group(n)).phase is Phase.WAITING]
+        if not waiting or self.now_ns - self._release_asked_ns < RELEASE_RETRY_MS * MS:
+            return
+        self._release_asked_ns = self.now_ns
+        for name, g in waiting:
+            request = ReleaseRequest(group=name, epoch=g.epoch)
+            for peer in self.members.peers:
+                self.emit(Send(peer, request))
+            # This node's own answer takes the same way as everybody's: durable first, then counted.
+            for effect in self._release(self.me, request):
+                if isinstance(effect, SaveBarred):
+                    self.emit(effect)
+                elif isinstance(effect, Send) and isinstance(effect.message, ReleaseAnswer) and effect.message.yes:
+                    self.release_saved(request)
+
+    def _better_leader(self) -> None:
+        """Lead from a node that owns nothing and hears everybody, so that the loss of an owner costs no election."""
+        if self.now_ns - self._transfer_ns < TRANSFER_PAUSE_MS * MS:
+            return
+        m, now, t = self.members, self.now_ns, self.timings
+        deaf_to = {n for n in m.peers if membership.missed(m, n, now, t)}
+        busy = any(g.owner == self.me for g in self.state.groups.values())
+        for name in sorted(m.peers, key=lambda n: (not self._is_witness(n), n)):
+            beat = m.peers[name].heartbeat
+            if beat is None or name in deaf_to or not beat.ready or now < m.peers[name].excused_until_ns:
+                continue
+            owns = any(g.owner == name for g in self.state.groups.values())
+            hears = {n for n in deaf_to if beat.silent_ms.get(n, t.detection_ms) < t.detection_ms}
+            if beat.applied + 8 < self.state.applied or (owns and not hears):
+                continue
+            if busy or hears:
+                self._transfer_ns = now
+                self.emit(Transfer(name))
+                return
+
+    def _is_witness(self, name: NodeName) -> bool:
+        return name in self.state.spec.nodes and self.state.spec.nodes[name].witness
+
+    def _heartbeat(self, force: bool = False) -> None:
+        """On time, and at once when this node has begun to miss somebody or has something new to say."""
+        m, now, t = self.members, self.now_ns, self.timings
+        missed = frozenset(n for n in m.peers if membership.missed(m, n, now, t))
+        me = self.local.own_facts()
+        body = (me.ready, me.detail, self.local.resources())
+        news = bool(missed - self._missed) or body != self._beat_body
+        if not (force or news or now - self._beat_ns >= t.heartbeat_ms * MS):
+            return
+        self._beat_ns, self._missed, self._beat_body = now, missed, body
+        self._sequence += 1
+        away_ms = max(0, self.leaving_until_ns - now) // MS
+        silent = {n: membership.silent_ms(m, n, now) for n in m.peers}
+        for n in missed:  # a node that was never heard counts as missed only after the settling time
+            silent[n] = max(silent[n], t.detection_ms)
+        for n in set(silent) - missed:
+            silent[n] = min(silent[n], t.detection_ms - 1)
+        beat = Heartbeat(
+            sequence=self._sequence,
+            incarnation=self.local.incarnation,
+            silent_ms=silent,
+            applied=self.state.applied,
+            ready=me.ready,
+            fence_ready=me.fence_ready,
+            restarting_ms=away_ms,
+            version=self.version,
+            detail=me.detail,
+            watchdog_armed=me.watchdog_armed,
+            resources=self.local.resources(),
+        )
+        for peer in m.peers:
+            self.emit(Send(peer, beat))
+
+
+def _key(command: c.AnyCommand) -> str:
+    """What makes two proposals the same one."""
+    about = getattr(command, "group", "") or getattr(command, "target", "") or getattr(command, "node", "")
+    epoch = getattr(command, "epoch", None) or getattr(command, "expected_epoch", None) or getattr(command, "order", "")
+    return f"{type(command).__name__} {about} {epoch}".strip()

@@ -1,0 +1,104 @@
+"""Reasons in sentences: why is a group where it is, and what would have to change."""
+
+from datetime import UTC, datetime
+
+from hamail.core import placement
+from hamail.core.facts import Facts
+from hamail.model.ids import GroupName, NodeName
+from hamail.model.spec import ClusterSpec, Requirement
+from hamail.model.state import ClusterState, Phase
+
+
+def protection(spec: ClusterSpec, group: GroupName) -> str:
+    """What keeps a second node from being active, in words."""
+    g = spec.groups[group]
+    fenced = [n for n in g.nodes if spec.devices_for(n)]
+    if g.requires is Requirement.FENCING:
+        devices = sorted({d.name for n in g.nodes for d in spec.devices_for(n)})
+        return (
+            f"fencing ({', '.join(devices)}), leases, and the epoch on the storage" if fenced else "nothing: no device"
+        )
+    if g.requires is Requirement.WATCHDOG:
+        return "leases and each node's watchdog"
+    return "leases only"
+
+
+def clock(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def why(state: ClusterState, facts: Facts, group: GroupName) -> tuple[str, ...]:
+    """The story of a group's present place, newest fact first, then what keeps it there."""
+    if group not in state.spec.groups:
+        known = ", ".join(sorted(state.spec.groups)) or "none"
+        return (f"There is no group {group}. Groups: {known}.",)
+    g = state.group(group)
+    lines = [_headline(state, group)]
+    if g.sentence:
+        lines.append(f"Last step ({clock(g.since_ms)}): {g.sentence}")
+    moves = [m for m in state.moves if m.group == group]
+    if moves:
+        m = moves[-1]
+        asked = f" by {m.actor}" if m.actor not in ("", "hamail") else ""
+        because = f": {m.reason}" if m.reason else "."
+        lines.append(f"The last move ({clock(m.started_at_ms)}, {m.result}) was set off by {m.trigger}{asked}{because}")
+    if g.phase is Phase.IDLE and placement.choose(state, facts, group) is None:
+        lines.append(f"No node may have {group} now:")
+        lines += [f"  {c.node}: {c.reason}." for c in placement.candidates(state, facts, group)]
+    elif g.owner is not None:
+        for c in placement.candidates(state, facts, group):
+            if c.node != g.owner and c.node in state.spec.groups[group].nodes:
+                can = "could take over" if c.eligible else "could not take over"
+                lines.append(f"{c.node} {can}: {c.reason}.")
+    if g.owner is not None and (failure := state.node(g.owner).fence_failure):
+        lines.append(f"Fencing has not succeeded yet: {failure}")
+    lines.append(f"Protected against a second active node by {protection(state.spec, group)}.")
+    if state.maintenance.on:
+        lines.append("The cluster is in maintenance: nothing is started, stopped, fenced or moved.")
+    return tuple(lines)
+
+
+def _headline(state: ClusterState, group: GroupName) -> str:
+    g = state.group(group)
+    return {
+        Phase.IDLE: f"{group} is not running: nobody owns it.",
+        Phase.STARTING: f"{group} is being started on {g.owner} (epoch {g.epoch}).",
+        Phase.ACTIVE: f"{group} runs on {g.owner} since {clock(g.since_ms)} (epoch {g.epoch}).",
+        Phase.STOPPING: f"{group} is being stopped on {g.owner}.",
+        Phase.FENCING: f"{group} is not available: {g.owner} must be fenced before another node may start it.",
+        Phase.WAITING: f"{group} is not available: every promise to {g.owner} must run out first.",
+        Phase.BLOCKED: f"{group} is blocked: only you can say whether {g.owner} is off.",
+    }[g.phase]
+
+
+def warnings(state: ClusterState, facts: Facts) -> tuple[str, ...]:
+    """What is one failure away from an outage."""
+    found = []
+    for node in sorted(state.spec.nodes):
+        found += _node_warnings(state, facts, node)
+    for name in sorted(state.spec.groups):
+        g = state.group(name)
+        others = [c for c in placement.candidates(state, facts, name) if c.eligible and c.node != g.owner]
+        if g.owner is not None and not others:
+            found.append(f"{name} has no standby: if {g.owner} fails, mail stops")
+        if state.spec.groups[name].unsafe_reason:
+            found.append(f"{name} runs without fencing (reason given: {state.spec.groups[name].unsafe_reason})")
+    if state.maintenance.on:
+        found.append("maintenance is on: nobody takes over if a node fails")
+    return tuple(found)
+
+
+def _node_warnings(state: ClusterState, facts: Facts, node: NodeName) -> list[str]:
+    heard = facts.node(node)
+    found = []
+    if not heard.alive:
+        role = "witness " if state.spec.nodes[node].witness else ""
+        found.append(f"{role}{node} has not been heard for {heard.silent_ms / 1000:.1f} s")
+    elif not heard.ready:
+        found.append(f"{node} is not ready: {heard.detail}")
+    if state.node(node).standby:
+        found.append(f"{node} is in standby")
+    for device, problem in sorted(heard.fence_ready.items()):
+        if problem:
+            found.append(f"{node} could not fence with {device}: {problem}")
+    return found
