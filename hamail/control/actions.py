@@ -1,0 +1,233 @@
+"""The acting half of the control API: POST handlers. Each turns a request into one command, or refuses with reasons."""
+
+import asyncio
+from typing import TypeVar
+
+import msgspec
+from aiohttp import web
+
+from hamail.control import api, errors
+from hamail.control.api import PREFIX, REQUEST_HEADER, ConfigCheck, MoveCheck, Request
+from hamail.control.orders import Orders, Prepare
+from hamail.control.peer import Peer, actor_of, peer_of
+from hamail.control.port import Backend
+from hamail.control.views import answer, known_group, known_node, parameters
+from hamail.model import commands
+from hamail.model.commands import AnyCommand
+from hamail.model.ids import NodeName, RequestId
+from hamail.model.status import NodeView
+
+BODY_TIMEOUT_S = 10.0
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+class Actions:
+    def __init__(self, backend: Backend, orders: Orders) -> None:
+        self._backend = backend
+        self._orders = orders
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post(f"{PREFIX}/moves", self.move),
+            web.post(f"{PREFIX}/moves/check", self.check_move),
+            web.post(f"{PREFIX}/standby", self.standby),
+            web.post(f"{PREFIX}/maintenance", self.maintenance),
+            web.post(f"{PREFIX}/clear", self.clear),
+            web.post(f"{PREFIX}/fence", self.fence),
+            web.post(f"{PREFIX}/fence/confirm", self.confirm_fence),
+            web.post(f"{PREFIX}/config", self.apply_config),
+            web.post(f"{PREFIX}/config/check", self.check_config),
+        ]
+
+    async def check_move(self, request: web.Request) -> web.Response:
+        body = await read(request, api.MoveCheckRequest)
+        state = self._backend.state()
+        group = known_group(state, body.group)
+        target, reasons = self._preflight(group, body.to)
+        owner = state.group(group).owner
+        return answer(MoveCheck(group=group, source=owner, target=target, reasons=reasons))
+
+    async def move(self, request: web.Request) -> web.Response:
+        body = await read(request, api.MoveRequest)
+
+        def prepare(order: RequestId) -> AnyCommand:
+            state = self._backend.state()
+            group = known_group(state, body.group)
+            target, reasons = self._preflight(group, body.to)
+            if reasons or target is None:
+                raise errors.refused(f"{group} cannot be moved now", reasons, order)
+            return commands.RequestMove(
+                at_ms=self._backend.now_ms(),
+                request=order,
+                actor=actor(request),
+                reason=body.reason,
+                group=group,
+                target=target,
+                expected_epoch=state.group(group).epoch,
+            )
+
+        return await self._order(request, body, prepare)
+
+    def _preflight(self, group: str, to: NodeName | None) -> tuple[NodeName | None, tuple[str, ...]]:
+        if to is not None:
+            known_node(self._backend.state(), to)
+        target, reasons = self._backend.preflight_move(group, to)
+        if target is None and not reasons:
+            reasons = ("no node can take it over",)
+        return target, reasons
+
+    async def standby(self, request: web.Request) -> web.Response:
+        body = await read(request, api.StandbyRequest)
+
+        def prepare(order: RequestId) -> AnyCommand:
+            state = self._backend.state()
+            node = known_node(state, body.node)
+            if state.spec.nodes[node].witness:
+                raise errors.refused(f"{node} is a witness: it never owns a group", (), order)
+            if body.standby and not body.force:
+                self._refuse_if_stuck(node, order)
+            return commands.SetStandby(
+                at_ms=self._backend.now_ms(),
+                request=order,
+                actor=actor(request),
+                reason=body.reason,
+                node=node,
+                standby=body.standby,
+            )
+
+        return await self._order(request, body, prepare)
+
+    def _refuse_if_stuck(self, node: NodeName, order: RequestId) -> None:
+        state = self._backend.state()
+        stuck: list[str] = []
+        for group in sorted(state.spec.groups):
+            if state.group(group).owner == node:
+                _, reasons = self._preflight(group, None)
+                stuck += [f"{group}: {reason}" for reason in reasons]
+        if stuck:
+            raise errors.refused(f"{node} owns what no other node can take over", tuple(stuck), order)
+
+    async def maintenance(self, request: web.Request) -> web.Response:
+        body = await read(request, api.MaintenanceRequest)
+
+        def prepare(order: RequestId) -> AnyCommand:
+            return commands.SetMaintenance(
+                at_ms=self._backend.now_ms(), request=order, actor=actor(request), reason=body.reason, on=body.on
+            )
+
+        return await self._order(request, body, prepare)
+
+    async def clear(self, request: web.Request) -> web.Response:
+        body = await read(request, api.ClearRequest)
+
+        def prepare(order: RequestId) -> AnyCommand:
+            group = known_group(self._backend.state(), body.group)
+            return commands.Clear(
+                at_ms=self._backend.now_ms(), request=order, actor=actor(request), reason=body.reason, group=group
+            )
+
+        return await self._order(request, body, prepare)
+
+    async def fence(self, request: web.Request) -> web.Response:
+        body = await read(request, api.FenceRequest)
+
+        def prepare(order: RequestId) -> AnyCommand:
+            state = self._backend.state()
+            node = known_node(state, body.node)
+            if not state.spec.devices_for(node):
+                reason = f"no fence device is configured for {node}"
+                raise errors.refused(f"{node} cannot be fenced", (reason,), order)
+            return commands.RequestFence(
+                at_ms=self._backend.now_ms(), request=order, actor=actor(request), reason=body.reason, target=node
+            )
+
+        return await self._order(request, body, prepare)
+
+    async def confirm_fence(self, request: web.Request) -> web.Response:
+        body = await read(request, api.FenceConfirmRequest)
+        if body.typed != body.node:
+            raise errors.bad_request(f"typed: '{body.typed[:80]}' is not '{body.node[:80]}'; nothing was confirmed")
+
+        def prepare(order: RequestId) -> AnyCommand:
+            node = known_node(self._backend.state(), body.node)
+            view = self._view(node)
+            if view is not None and view.alive:
+                # A wrong word here is the one way to two active nodes that no mechanism can catch later.
+                reason = f"{node} was heard {view.silent_ms} ms ago, so it is running"
+                raise errors.refused(f"{node} is not off", (reason,), order)
+            return commands.FenceConfirmed(
+                at_ms=self._backend.now_ms(), request=order, actor=actor(request), reason=body.reason, target=node
+            )
+
+        return await self._order(request, body, prepare)
+
+    def _view(self, node: NodeName) -> NodeView | None:
+        return next((view for view in self._backend.status().nodes if view.name == node), None)
+
+    async def check_config(self, request: web.Request) -> web.Response:
+        body = await read(request, api.ConfigCheckRequest)
+        _, problems, changes = await asyncio.to_thread(self._backend.check_config, body.source)
+        revision = self._backend.state().config.revision
+        return answer(ConfigCheck(problems=problems, changes=changes, revision=revision))
+
+    async def apply_config(self, request: web.Request) -> web.Response:
+        body = await read(request, api.ConfigRequest)
+
+        def prepare(order: RequestId) -> AnyCommand:
+            revision = self._backend.state().config.revision
+            if body.expected_revision is not None and body.expected_revision != revision:
+                reason = f"the configuration is at revision {revision} by now, not {body.expected_revision}"
+                raise errors.refused("somebody else changed the configuration", (reason,), order)
+            spec, problems, _ = self._backend.check_config(body.source)
+            if spec is None or problems:
+                raise errors.refused("the configuration has problems", problems, order)
+            return commands.ApplyConfig(
+                at_ms=self._backend.now_ms(),
+                request=order,
+                actor=actor(request),
+                reason=body.reason,
+                spec=spec,
+                source=body.source,
+                expected_revision=revision,
+            )
+
+        return await self._order(request, body, prepare)
+
+    async def _order(self, request: web.Request, body: Request, prepare: Prepare) -> web.Response:
+        header = request.headers.get(REQUEST_HEADER, "")
+        if header and body.request and header != body.request:
+            raise errors.bad_request(f"request: '{body.request[:80]}' differs from the header {REQUEST_HEADER}")
+        check_reason(body.reason)
+        order = body.request or header
+        content = type(body).__name__.encode() + msgspec.json.encode(msgspec.structs.replace(body, request=""))
+        return answer(await self._orders.carry_out(order, content, prepare))
+
+
+async def read(request: web.Request, body_type: type[Body]) -> Body:
+    """Decode a body strictly; what is wrong is named with its place."""
+    parameters(request, ())
+    async with asyncio.timeout(BODY_TIMEOUT_S):
+        raw = await request.read()
+    try:
+        return msgspec.json.decode(raw, type=body_type)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise errors.bad_request(f"body of {request.path}: {error}") from error
+
+
+def check_reason(reason: str) -> None:
+    if len(reason) > api.REASON_CHARS_MAX:
+        raise errors.bad_request(f"reason: {len(reason)} characters are more than {api.REASON_CHARS_MAX}")
+    if not reason.isprintable():
+        raise errors.bad_request("reason: has a line break or a control character; use one line of text")
+
+
+def actor(request: web.Request) -> str:
+    return actor_of(peer_behind(request))
+
+
+def peer_behind(request: web.Request) -> Peer:
+    connection = request.get_extra_info("socket")
+    if connection is None:
+        raise errors.forbidden("the connection is gone")
+    return peer_of(connection)

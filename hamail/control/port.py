@@ -1,0 +1,47 @@
+"""What the control API needs from the daemon. `hamaild` implements it; tests use a fake."""
+
+from typing import Protocol
+
+from hamail.model.commands import AnyCommand, Outcome, Unknown
+from hamail.model.ids import GroupName, NodeName
+from hamail.model.spec import ClusterSpec
+from hamail.model.state import ClusterState
+from hamail.model.status import Status
+from hamail.model.timings import Timings
+
+
+class NotProposed(Exception):
+    """Raised by `Backend.submit` when the command surely never left this node; the text says why, in words."""
+
+
+class Backend(Protocol):
+    def status(self) -> Status:
+        """What this node knows and hears right now."""
+
+    def state(self) -> ClusterState:
+        """The replicated state as applied on this node."""
+
+    def timings(self) -> Timings:
+        """All durations that follow from the applied configuration."""
+
+    def why(self, group: GroupName) -> tuple[str, ...]:
+        """Why the group is where it is, in sentences. The group exists."""
+
+    def preflight_move(self, group: GroupName, target: NodeName | None) -> tuple[NodeName | None, tuple[str, ...]]:
+        """The node that a move would go to (chosen when `target` is None) and the reasons to refuse it, if any."""
+
+    def check_config(self, source: str) -> tuple[ClusterSpec | None, tuple[str, ...], tuple[str, ...]]:
+        """Read TOML: the spec (None when there are problems), the problems, and the changes against the applied one."""
+
+    async def submit(self, command: AnyCommand) -> Outcome | Unknown:
+        """Propose and return when the command has been applied on this node, or when nobody can tell.
+
+        A command whose `request` id was applied before has no second effect and gives the first answer.
+        Raises `NotProposed` when the command surely never left.
+        """
+
+    async def wait_applied(self, after: int, timeout_ms: int) -> int:
+        """Return the applied index as soon as it is greater than `after`, or after `timeout_ms`."""
+
+    def now_ms(self) -> int:
+        """Wall clock, for display only."""
