@@ -158,10 +158,14 @@ class Engine:
             self._majority_at_ns.clear()
 
     def fail(self, problem: str) -> None:
-        """The journal or the log cannot be trusted any more: be passive, do not vote, say so."""
+        """The journal or the log cannot be trusted any more: give everything up, and fall silent.
+
+        No heartbeat is sent from here on, so the others take over as from a dead node; people on this node are told.
+        """
         if not self.problem:
             self.note("warning", problem)
-        self.problem = problem
+            self.problem = problem
+            self.local.abandon(problem)
 
     def leave(self, now_ns: int, at_ms: int) -> list[Effect]:
         """hamaild is about to be restarted: tell the others that this is no death, as long as the lease allows it."""
@@ -349,6 +353,8 @@ class Engine:
 
     def _heartbeat(self, force: bool = False) -> None:
         """On time, and at once when this node has begun to miss somebody or has something new to say."""
+        if self.problem:
+            return
         m, now, t = self.members, self.now_ns, self.timings
         missed = frozenset(n for n in m.peers if membership.missed(m, n, now, t))
         me = self.local.own_facts()

@@ -88,6 +88,11 @@ class Local:
         self.connected = False
         self._configured = None
 
+    def abandon(self, why: str) -> None:
+        """This node is passive from now on: stop what it holds."""
+        for name, status in self.held.items():
+            self._stop(node.Stop(name, status.epoch, why))
+
     def reconfigure(self) -> None:
         self._configured = None
         self._fence_check_ns = {}
