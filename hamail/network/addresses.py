@@ -25,7 +25,7 @@ EXISTS_ERRNO = 17
 ADDRESSES_PER_VIP = 16
 
 
-class NetworkError(Exception):
+class NetworkError(OSError):
     """The kernel refused; surely not done."""
 
 

@@ -9,6 +9,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from hamail.ocf.process import Process, find
 
@@ -77,7 +78,7 @@ def _child(probe: Callable[[], str], write_end: int) -> None:
 
 def _descriptor_limit() -> int:
     try:
-        return max(int(name) for name in os.listdir("/proc/self/fd")) + 1
+        return max(int(entry.name) for entry in Path("/proc/self/fd").iterdir()) + 1
     except (OSError, ValueError):
         return os.sysconf("SC_OPEN_MAX")
 

@@ -70,9 +70,9 @@ def own() -> Process:
 
 
 def all_pids() -> Iterator[int]:
-    for entry in os.listdir(PROC):
-        if entry.isdigit():
-            yield int(entry)
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            yield int(entry.name)
 
 
 def ancestors() -> frozenset[int]:
