@@ -52,5 +52,5 @@ class FrameReader:
         del buffer[:end]
         try:
             return _decoder.decode(body)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: text that is not UTF-8
             raise FrameError(f"not a message: {error!s:.200}") from error
