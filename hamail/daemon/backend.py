@@ -1,0 +1,167 @@
+"""What the control API asks of hamaild."""
+
+import asyncio
+
+from hamail import __version__
+from hamail.config import ConfigError, diff, parse_cluster
+from hamail.control.port import NotProposed
+from hamail.core import explain, placement
+from hamail.core.facts import Facts
+from hamail.daemon.shell import Shell, wall_ms
+from hamail.model.commands import AnyCommand, Outcome, Unknown
+from hamail.model.ids import GroupName, NodeName
+from hamail.model.spec import ClusterSpec
+from hamail.model.state import ClusterState, Phase
+from hamail.model.status import STATUS_SCHEMA, GroupView, NodeView, Status
+from hamail.model.timings import Timings
+
+MS = 1_000_000
+
+
+class DaemonBackend:
+    """Implements hamail.control.port.Backend."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self._engine = shell.engine
+
+    def now_ms(self) -> int:
+        return wall_ms()
+
+    def state(self) -> ClusterState:
+        return self._engine.state
+
+    def timings(self) -> Timings:
+        return self._engine.timings
+
+    def why(self, group: GroupName) -> tuple[str, ...]:
+        return explain.why(self.state(), self._engine.facts(), group)
+
+    def preflight_move(self, group: GroupName, target: NodeName | None) -> tuple[NodeName | None, tuple[str, ...]]:
+        state, facts = self.state(), self._engine.facts()
+        g = state.group(group)
+        if state.maintenance.on:
+            return target, ("the cluster is in maintenance: hamailctl maintenance off",)
+        if g.phase not in (Phase.ACTIVE, Phase.STARTING, Phase.IDLE):
+            return target, (f"{group} is {g.phase} just now: {g.sentence}",)
+        if target is not None:
+            if target == g.owner:
+                return target, (f"{target} already owns {group}",)
+            why_not = placement.refusal(state, facts, group, target)
+            return target, (why_not,) if why_not else ()
+        candidates = [c for c in placement.candidates(state, facts, group) if c.node != g.owner]
+        for c in candidates:
+            if c.eligible:
+                return c.node, ()
+        listed = state.spec.groups[group].nodes
+        return None, tuple(c.reason for c in candidates if c.node in listed) or (f"{group} has no other node",)
+
+    def check_config(self, source: str) -> tuple[ClusterSpec | None, tuple[str, ...], tuple[str, ...]]:
+        try:
+            spec = parse_cluster(source, "the given configuration")
+        except ConfigError as e:
+            return None, tuple(f"{p.place}: {p.reason}" for p in e.problems), ()
+        return spec, (), tuple(diff(self.state().spec, spec))
+
+    async def submit(self, command: AnyCommand) -> Outcome | Unknown:
+        if self._engine.problem or self._shell.consensus is None:
+            raise NotProposed(f"this node takes no part: {self._engine.problem}")
+        if not self._engine.state.config.revision:
+            raise NotProposed("the cluster has not started yet: no majority of nodes has been reached")
+        result: asyncio.Future[Outcome | Unknown] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: object) -> None:
+            if not result.done():
+                result.set_result(outcome)  # type: ignore[arg-type]
+
+        self._shell.propose(command, done)
+        return await result
+
+    async def wait_applied(self, after: int, timeout_ms: int) -> int:
+        return await self._shell.wait_applied(after, timeout_ms / 1000)
+
+    def status(self) -> Status:
+        engine, state = self._engine, self.state()
+        facts = engine.facts()
+        health = self._shell.health()
+        spec = state.spec if state.config.revision else engine.bootstrap
+        heard = sum(1 for n in spec.nodes if facts.node(n).alive)
+        local = engine.local.why_passive()
+        return Status(
+            schema=STATUS_SCHEMA,
+            cluster=spec.name,
+            node=engine.me,
+            at_ms=wall_ms(),
+            version=__version__,
+            quorum=health.leader is not None and heard >= spec.majority() and not engine.problem,
+            coordinator=health.leader,
+            term=health.term,
+            applied=state.applied,
+            config_revision=state.config.revision,
+            maintenance=state.maintenance,
+            nodes=tuple(self._node(spec, state, facts, n) for n in sorted(spec.nodes)),
+            groups=tuple(self._group(state, facts, g) for g in sorted(state.spec.groups)),
+            warnings=explain.warnings(state, facts),
+            problems=(f"{engine.me} is passive: {local}",) if local else (),
+        )
+
+    def _node(self, spec: ClusterSpec, state: ClusterState, facts: Facts, name: NodeName) -> NodeView:
+        n, heard = state.node(name), facts.node(name)
+        peer = self._engine.members.peers.get(name)
+        beat = peer.heartbeat if peer else None
+        devices = {}
+        for device in spec.devices_for(name):
+            reports = [facts.node(by).fence_ready.get(device.name) for by in spec.fence_executors(device, name)]
+            known = [r for r in reports if r is not None]
+            devices[device.name] = "" if "" in known else (known[0] if known else "not checked yet")
+        configured = spec.nodes[name].watchdog_device is not None
+        return NodeView(
+            name=name,
+            address=spec.nodes[name].address,
+            witness=spec.nodes[name].witness,
+            alive=heard.alive,
+            suspected=heard.suspected,
+            silent_ms=heard.silent_ms,
+            joined=n.incarnation is not None,
+            standby=n.standby,
+            ready=heard.ready,
+            detail=heard.detail,
+            watchdog="armed" if heard.watchdog_armed else ("not armed" if configured else "none"),
+            fence=n.fence,
+            fence_failure=n.fence_failure,
+            fence_devices=devices,
+            restarting=heard.restarting,
+            version=__version__ if name == self._engine.me else (beat.version if beat else ""),
+            applied=state.applied if name == self._engine.me else (beat.applied if beat else 0),
+        )
+
+    def _group(self, state: ClusterState, facts: Facts, name: GroupName) -> GroupView:
+        g, spec = state.group(name), state.spec.groups[name]
+        return GroupView(
+            name=name,
+            phase=g.phase,
+            owner=g.owner,
+            epoch=g.epoch,
+            since_ms=g.since_ms,
+            sentence=g.sentence,
+            trigger=g.trigger,
+            actor=g.actor,
+            reason=g.reason,
+            requires=spec.requires,
+            protection=explain.protection(state.spec, name),
+            unsafe_reason=spec.unsafe_reason,
+            lease_ms=self._engine.local.lease_ms(name),
+            resources=self._resources(state, name),
+            candidates=placement.candidates(state, facts, name),
+        )
+
+    def _resources(self, state: ClusterState, name: GroupName) -> dict[str, str]:
+        owner = state.group(name).owner
+        if owner is None:
+            return {r.name: "down" for r in state.spec.groups[name].resources}
+        if owner == self._engine.me:
+            told = self._engine.local.resources().get(name, {})
+        else:
+            peer = self._engine.members.peers.get(owner)
+            told = peer.heartbeat.resources.get(name, {}) if peer and peer.heartbeat else {}
+        return {r.name: told.get(r.name, "unknown") for r in state.spec.groups[name].resources}

@@ -1,0 +1,209 @@
+"""hamaild: one per node, as user hamail, with no privileges."""
+
+import asyncio
+import logging
+import random
+import signal
+import sys
+import uuid
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import structlog
+
+from hamail import __version__
+from hamail.config import ConfigError, load_cluster, load_node
+from hamail.config.node import NodeConfig
+from hamail.consensus.journal import JournalError, initialise
+from hamail.consensus.syncobj import SyncObjConsensus
+from hamail.control.server import ControlServer
+from hamail.core.engine import Engine
+from hamail.daemon.backend import DaemonBackend
+from hamail.daemon.barred import BarredError, BarredFile
+from hamail.daemon.executor_link import ExecutorLink
+from hamail.daemon.prober import Prober
+from hamail.daemon.shell import Shell, boottime_ns, wall_ms
+from hamail.executor.notify import from_environment
+from hamail.model.spec import ClusterSpec
+from hamail.transport.certificates import CertificateError, Certificates
+from hamail.transport.transport import Transport
+
+EXIT_CONFIG = 78  # EX_CONFIG: systemd does not restart the unit
+ALIVE_EVERY_S = 1.0
+FLUSH_S = 0.05
+
+log = structlog.get_logger("hamail")
+
+
+def logging_to_stderr(level: str) -> None:
+    """One line an event; the journal adds the time where there is one."""
+    timestamp = [] if sys.stderr.isatty() is False else [structlog.processors.TimeStamper(fmt="%H:%M:%S")]
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            *timestamp,
+            structlog.processors.LogfmtRenderer(key_order=["level", "event"], bool_as_flag=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def fail(sentence: str) -> NoReturn:
+    click.echo(f"hamaild: {sentence}", err=True)
+    raise SystemExit(EXIT_CONFIG)
+
+
+class Daemon:
+    """Composes the parts; `run` returns after SIGTERM or SIGINT."""
+
+    def __init__(self, node: NodeConfig, spec: ClusterSpec, source: str) -> None:
+        """Raises CertificateError, ValueError. A damaged state file makes the node passive, it raises nothing."""
+        barred = BarredFile(node.state_dir / "barred")
+        problem = ""
+        try:
+            known = barred.load()
+        except BarredError as e:
+            known, problem = {}, str(e)
+        self.engine = Engine(
+            me=node.node,
+            bootstrap=spec,
+            source=source,
+            barred=known,
+            life=str(uuid.uuid4()),
+            now_ns=boottime_ns(),
+            version=__version__,
+        )
+        self.notifier = from_environment()
+        self._alive_at_s = 0.0
+        self.shell = Shell(self.engine, barred, self._alive)
+        self.transport = self._transport(node, spec)
+        self.shell.links = self.transport
+        self.consensus = self._consensus(node, spec)
+        if not problem:
+            problem = self._open_log()
+        if problem:
+            self.engine.fail(problem)
+        self.link = ExecutorLink(node.executor_socket, self.shell.on_notice, self.shell.on_executor_lost)
+        if not spec.nodes[node.node].witness:
+            self.shell.executor = self.link
+        self.control = ControlServer(DaemonBackend(self.shell), node.control_socket, node.control_group)
+        self.prober = Prober(self.shell)
+
+    async def run(self) -> None:
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        await self.transport.start()
+        await self.control.start()
+        if self.shell.executor is not None:
+            self.link.start()
+        self.shell.start()
+        self.prober.start()
+        self.notifier.send("READY=1", f"STATUS={self.engine.problem or 'running'}")
+        log.info("hamaild is up", node=self.engine.me, version=__version__)
+        await stopping.wait()
+        self.notifier.send("STOPPING=1")
+        await self.prober.stop()
+        self.shell.perform(self.engine.leave(boottime_ns(), wall_ms()))
+        await asyncio.sleep(FLUSH_S)
+        self.shell.stop()
+        await self.control.stop()
+        await self.link.stop()
+        if self.shell.consensus is not None:
+            self.consensus.stop()
+        await self.transport.stop()
+
+    def _alive(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._alive_at_s >= ALIVE_EVERY_S:
+            self._alive_at_s = now_s
+            self.notifier.send("WATCHDOG=1")
+
+    def _transport(self, node: NodeConfig, spec: ClusterSpec) -> Transport:
+        me = spec.nodes[node.node]
+        return Transport(
+            me=node.node,
+            cluster=spec.name,
+            peers={name: (n.address, n.port) for name, n in spec.nodes.items() if name != node.node},
+            bind=(node.bind_address or me.address, me.port),
+            certificates=Certificates.of(node.certificates),
+            on_message=self.shell.on_message,
+            on_link=lambda peer, up, why: log.info("link", peer=peer, up=up, why=why),
+            now_ns=boottime_ns,
+        )
+
+    def _consensus(self, node: NodeConfig, spec: ClusterSpec) -> SyncObjConsensus:
+        return SyncObjConsensus(
+            me=node.node,
+            voters=spec.voters(),
+            directory=node.state_dir / "log",
+            cluster=spec.name,
+            machine=self.shell.machine,
+            send=self.shell.send_raft,
+            timings=self.engine.timings,
+            now_ns=boottime_ns,
+            rng=random.Random(),  # noqa: S311 - election jitter
+        )
+
+    def _open_log(self) -> str:
+        """Why this node takes no part; empty when it does."""
+        try:
+            self.consensus.start()
+        except JournalError as e:
+            return str(e)
+        self.shell.consensus = self.consensus
+        return ""
+
+
+async def _serve(node: NodeConfig, spec: ClusterSpec, source: str) -> None:
+    await Daemon(node, spec, source).run()
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("/etc/hamail/node.toml"),
+    show_default=True,
+    help="This node's own configuration file.",
+)
+@click.option(
+    "--initialise", "fresh", is_flag=True, help="First set-up of this node: make an empty journal, then exit."
+)
+@click.version_option(__version__)
+def main(config: Path, fresh: bool) -> None:
+    """The hamail daemon: consensus, leases, decisions, control API.
+
+    \b
+    Examples:
+      hamaild --initialise        once, when the node is set up
+      hamaild                     as the service does
+    """
+    try:
+        node = load_node(config)
+        spec, source = load_cluster(node.cluster_file)
+    except ConfigError as e:
+        fail("\n".join(f"{p.place}: {p.reason}" for p in e.problems))
+    if node.node not in spec.nodes:
+        fail(
+            f"{config}: node: {node.node} is not among the nodes of {node.cluster_file}: {', '.join(sorted(spec.nodes))}"
+        )
+    logging_to_stderr(node.log_level)
+    if fresh:
+        try:
+            initialise(node.state_dir / "log", spec.name, node.node)
+        except (JournalError, OSError) as e:
+            fail(str(e))
+        click.echo(f"{node.state_dir}: an empty journal for {node.node} in cluster {spec.name} is ready")
+        return
+    try:
+        asyncio.run(_serve(node, spec, source))
+    except (CertificateError, ValueError, LookupError, OSError) as e:
+        fail(str(e))
+
+
+if __name__ == "__main__":
+    main()

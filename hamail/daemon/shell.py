@@ -1,0 +1,211 @@
+"""The shell around the engine: reads the clocks, delivers what arrives, carries out effects in their order."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from hamail.consensus.port import Consensus, ConsensusHealth
+from hamail.core.effects import Ask, Effect, Note, Propose, SaveBarred, Send, Transfer
+from hamail.core.engine import Engine
+from hamail.daemon.barred import BarredError, BarredFile
+from hamail.model.actions import AnyNotice, AnyRequest
+from hamail.model.commands import AnyCommand, Outcome
+from hamail.model.ids import LogIndex, NodeName
+from hamail.model.messages import AnyMessage, Raft
+from hamail.model.state import ClusterState
+
+MS = 1_000_000
+
+log = structlog.get_logger("hamail")
+
+
+def boottime_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def wall_ms() -> int:
+    return time.time_ns() // MS
+
+
+class EngineMachine:
+    """The engine's state machine as the log sees it."""
+
+    def __init__(self, engine: Engine, applied: Callable[[], None]) -> None:
+        self._engine = engine
+        self._applied = applied
+
+    def apply(self, index: LogIndex, command: AnyCommand) -> Outcome:
+        outcome = self._engine.apply(index, command)
+        self._applied()
+        return outcome
+
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode(self._engine.state)
+
+    def restore(self, data: bytes) -> None:
+        self._engine.restore(msgspec.msgpack.decode(data, type=ClusterState))
+        self._applied()
+
+
+class Links(Protocol):
+    def send(self, peer: NodeName, message: AnyMessage) -> bool: ...
+
+
+class Executor(Protocol):
+    def send(self, request: AnyRequest) -> bool: ...
+
+
+class Shell:
+    """Everything runs in one event loop; no method blocks but `SaveBarred`, which must."""
+
+    def __init__(self, engine: Engine, barred: BarredFile, alive: Callable[[], None]) -> None:
+        """`alive` is called at each tick: the proof of life for systemd's watchdog."""
+        self.engine = engine
+        self.machine = EngineMachine(engine, self._on_applied)
+        self.consensus: Consensus | None = None  # None: the journal could not be opened; the node is passive
+        self.links: Links | None = None
+        self.executor: Executor | None = None
+        self._barred = barred
+        self._alive = alive
+        self._applied = asyncio.Event()
+        self._news = False
+        self._pump_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_tick_s = 0.0
+        self._stopped = False
+
+    # ---- what comes in -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._next_tick_s = asyncio.get_running_loop().time()
+        self._tick()
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def on_message(self, sender: NodeName, message: AnyMessage) -> None:
+        if isinstance(message, Raft):
+            if self.consensus is not None:
+                self.consensus.deliver(sender, message.payload)
+                self._wake()
+            return
+        self._perform(self.engine.message(sender, message, boottime_ns(), wall_ms()))
+
+    def on_notice(self, notice: AnyNotice) -> None:
+        self._perform(self.engine.notice(notice, boottime_ns(), wall_ms()))
+
+    def on_executor_lost(self) -> None:
+        self._perform(self.engine.executor_lost(boottime_ns(), wall_ms()))
+
+    def send_raft(self, peer: NodeName, payload: bytes) -> bool:
+        return self.links is not None and self.links.send(peer, Raft(payload=payload))
+
+    def propose(self, command: AnyCommand, done: Callable[[object], None]) -> None:
+        """For the control API: a command of an operator."""
+        assert self.consensus is not None
+        self.consensus.propose(command, done)
+        self._wake()
+
+    def health(self) -> ConsensusHealth:
+        return ConsensusHealth(journal_ok=False, problem=self.engine.problem) if not self.consensus else self._health()
+
+    async def wait_applied(self, after: LogIndex, timeout_s: float) -> LogIndex:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while self.engine.state.applied <= after and not self._stopped:
+            self._applied.clear()
+            try:
+                await asyncio.wait_for(self._applied.wait(), deadline - asyncio.get_running_loop().time())
+            except TimeoutError:
+                break
+        return self.engine.state.applied
+
+    # ---- what goes on ------------------------------------------------------------------------------------------------
+
+    def _health(self) -> ConsensusHealth:
+        assert self.consensus is not None
+        return self.consensus.health()
+
+    def _on_applied(self) -> None:
+        self._news = True
+        self._applied.set()
+
+    def _wake(self) -> None:
+        if not self._pump_due and not self._stopped:
+            self._pump_due = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Let the log work, then let the engine react to what was applied."""
+        self._pump_due = False
+        if self._stopped:
+            return
+        self._run_log()
+        if self._news:
+            self._news = False
+            self._perform(self.engine.react(boottime_ns(), wall_ms()))
+
+    def _run_log(self) -> None:
+        if self.consensus is None:
+            return
+        self.consensus.tick(boottime_ns())
+        health = self.consensus.health()
+        if health.problem:
+            self.engine.fail(health.problem)
+        self.engine.leadership(health.is_leader and health.caught_up_term and not health.problem)
+
+    def _tick(self) -> None:
+        """Runs after the loop has delivered what arrived: asyncio takes ready sockets before due timers."""
+        if self._stopped:
+            return
+        loop = asyncio.get_running_loop()
+        self._run_log()
+        self._news = False
+        self._perform(self.engine.tick(boottime_ns(), wall_ms()))
+        self._alive()
+        period_s = self.engine.timings.tick_ms / 1000
+        self._next_tick_s = max(self._next_tick_s + period_s, loop.time() + period_s / 4)
+        self._timer = loop.call_at(self._next_tick_s, self._tick)
+
+    def perform(self, effects: list[Effect]) -> None:
+        self._perform(effects)
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    if self.links is not None:
+                        self.links.send(effect.to, effect.message)
+                case Ask():
+                    if self.executor is not None:
+                        self.executor.send(effect.request)
+                case Propose():
+                    self._propose(effect)
+                case SaveBarred():
+                    try:
+                        self._barred.save(effect.barred)
+                    except BarredError as e:
+                        self.engine.fail(str(e))
+                        return  # what follows a failed barrier must not happen
+                case Transfer():
+                    if self.consensus is not None and self.consensus.transfer_leadership(effect.to):
+                        log.info("handing the lead of the log over", to=effect.to)
+                case Note():
+                    (log.warning if effect.level == "warning" else log.info)(effect.text)
+
+    def _propose(self, effect: Propose) -> None:
+        if self.consensus is None:
+            return
+
+        def done(result: object) -> None:
+            self.engine.proposed(effect.key, result)  # type: ignore[arg-type]
+            self._news = True
+            self._wake()
+
+        self.consensus.propose(effect.command, done)
+        self._wake()
