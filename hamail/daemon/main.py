@@ -173,8 +173,13 @@ async def _serve(node: NodeConfig, spec: ClusterSpec, source: str) -> None:
 @click.option(
     "--initialise", "fresh", is_flag=True, help="First set-up of this node: make an empty journal, then exit."
 )
+@click.option(
+    "--replaced-disk",
+    is_flag=True,
+    help="With --initialise: this node was a member and has lost its disk. It votes again when it has caught up.",
+)
 @click.version_option(__version__)
-def main(config: Path, fresh: bool) -> None:
+def main(config: Path, fresh: bool, replaced_disk: bool) -> None:
     """The hamail daemon: consensus, leases, decisions, control API.
 
     \b
@@ -188,13 +193,12 @@ def main(config: Path, fresh: bool) -> None:
     except ConfigError as e:
         fail("\n".join(f"{p.place}: {p.reason}" for p in e.problems))
     if node.node not in spec.nodes:
-        fail(
-            f"{config}: node: {node.node} is not among the nodes of {node.cluster_file}: {', '.join(sorted(spec.nodes))}"
-        )
+        members = ", ".join(sorted(spec.nodes))
+        fail(f"{config}: node: {node.node} is not among the nodes of {node.cluster_file}: {members}")
     logging_to_stderr(node.log_level)
     if fresh:
         try:
-            initialise(node.state_dir / "log", spec.name, node.node)
+            initialise(node.state_dir / "log", spec.name, node.node, replaced_disk=replaced_disk)
         except (JournalError, OSError) as e:
             fail(str(e))
         click.echo(f"{node.state_dir}: an empty journal for {node.node} in cluster {spec.name} is ready")
