@@ -1,0 +1,63 @@
+# The commands of this project. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LAB ?= lab
+export HAMAIL_LAB := $(LAB)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv packages check test unit-test cluster-test demo bench lab exec lab-down lab-status install clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+venv: $(VENV)/stamp ## Python environment with all that development needs
+
+# The dev tools and the dependencies; again whenever their list changes.
+$(VENV)/stamp: pyproject.toml
+	@tools/setup.sh venv "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+packages: ## Debian packages that the lab needs, where they are missing
+	@tools/setup.sh packages
+
+check: venv ## style, types, import contracts, sizes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy hamail
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tools/ratchet.py
+
+test: ## everything, ends with counts; needs root for the lab
+	@tools/test.sh
+
+unit-test: venv ## the tests that need no lab
+	@tools/test.sh quick
+
+cluster-test: packages venv ## the tests on real nodes only
+	@tools/test.sh cluster
+
+demo: packages venv ## a mail service survives the loss of its active server
+	@$(BIN)/python -m tests.lab.demo
+
+bench: packages venv ## outages and costs, measured; writes build/bench.json
+	@$(BIN)/python -m tests.lab.bench
+
+lab: packages venv ## a running cluster of three real nodes (LAB=name for another one)
+	@$(BIN)/python -m tests.lab up $(UP)
+
+exec: venv ## make exec NODE=n1 CMD='hamailctl status'
+	@$(BIN)/python -m tests.lab exec $(or $(NODE),n1) $(if $(CMD),'$(subst ','\'',$(CMD))')
+
+lab-status: venv ## what is on, and whether the cluster is healthy
+	@$(BIN)/python -m tests.lab status
+
+lab-down: venv ## remove every trace of the lab
+	@$(BIN)/python -m tests.lab down
+
+install: ## install hamail on this machine, as root (PREFIX=/opt/hamail)
+	@PREFIX="$(or $(PREFIX),/opt/hamail)" PIP_FLAGS="$(PIP_FLAGS)" tools/install.sh
+
+clean: ## what builds and tests leave in the tree
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

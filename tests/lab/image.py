@@ -1,0 +1,235 @@
+"""Root file systems of the nodes, in cached layers: base (Debian), dependencies (hamail's venv), hamail itself.
+
+Each layer is a folder, the upper side of an overlay over the ones below, and is named by a hash of what went into it:
+the same input is built once on a machine. Packages come by the host's own package sources and pip configuration.
+"""
+
+import datetime
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.lab import mailhost
+
+SOURCE = Path(__file__).resolve().parents[2]
+FILES = Path(__file__).parent / "files"
+SUITE = "bookworm"
+PACKAGES = (
+    "systemd systemd-sysv dbus postfix dovecot-imapd dovecot-lmtpd python3 python3-venv make iproute2 iputils-arping "
+    "iputils-ping nftables procps psmisc e2fsprogs util-linux libcap2-bin resource-agents libxml2-utils"
+).split()
+EXCLUDED = ("man", "locale", "doc", "info")
+SHIPPED = ("hamail", "agents", "etc", "systemd", "tools", "Makefile", "pyproject.toml", "README.md")
+BUILD_TIMEOUT_S = 900
+KEPT_PER_KIND = 3
+
+# In a mount and process namespace of its own, so that a builder that dies leaves nothing mounted.
+LAYER = """set -e
+mount -t overlay layer -o lowerdir="$LOWER",upperdir="$UPPER",workdir="$WORK" "$ROOT"
+mount -t proc proc "$ROOT/proc"
+mount -t tmpfs tmp "$ROOT/tmp"
+mount --rbind /dev "$ROOT/dev"
+touch "$ROOT/etc/resolv.conf"
+mount --bind /etc/resolv.conf "$ROOT/etc/resolv.conf" 2>/dev/null || true
+mkdir -p "$ROOT/tmp/source"
+mount --bind -o ro "$SOURCE" "$ROOT/tmp/source"
+for path in $BINDS; do
+    if [ -d "$path" ]; then mkdir -p "$ROOT/$path"; else mkdir -p "$ROOT/$(dirname "$path")"; touch "$ROOT/$path"; fi
+    mount --rbind "$path" "$ROOT/$path"
+done
+chroot "$ROOT" /bin/sh -e -c "$SCRIPT"
+"""
+
+
+class Images:
+    """The cache of layers in one folder. `say` gets a line before each thing that takes time."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.say = say
+
+    def layers(self) -> list[Path]:
+        """All layers of a node, the top one first; built where they are not cached."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        base = self._cached("base", self._base_key(), self._build_base)
+        depends = self._cached("depends", [base.name, *dependencies()], lambda to: self._build_depends(to, [base]))
+        lowers = [depends, base]
+        key = [depends.name, source_hash(), mailhost.SCRIPT]
+        hamail = self._cached("hamail", key, lambda to: self._build_hamail(to, lowers))
+        return [hamail, *lowers]
+
+    def _base_key(self) -> list[str]:
+        year, week, _ = datetime.datetime.now(datetime.UTC).isocalendar()
+        return [SUITE, *PACKAGES, f"{year}-{week}"]
+
+    def _cached(self, kind: str, key: list[str], build: Callable[[Path], None]) -> Path:
+        layer = self.folder / f"{kind}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}"
+        with self._locked(kind):
+            if not layer.is_dir():
+                partial = self.folder / f"{layer.name}.partial"
+                shutil.rmtree(partial, ignore_errors=True)
+                started_s = time.monotonic()
+                build(partial)
+                partial.rename(layer)
+                self.say(f"{kind} layer built in {time.monotonic() - started_s:.0f} s")
+            os.utime(layer)
+            self._prune(kind)
+        return layer
+
+    @contextmanager
+    def _locked(self, kind: str) -> Iterator[None]:
+        with (self.folder / f"{kind}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _prune(self, kind: str) -> None:
+        """Drop the layers used longest ago, but none that a running lab stands on."""
+        mounted = Path("/proc/self/mountinfo").read_text()
+        layers = [p for p in self.folder.glob(f"{kind}-*") if p.is_dir() and not p.name.endswith(".partial")]
+        for layer in sorted(layers, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT_PER_KIND:]:
+            if layer.name not in mounted:
+                shutil.rmtree(layer, ignore_errors=True)
+
+    def _build_base(self, target: Path) -> None:
+        self.say("building the base image of the nodes (a minute or two, once a week)")
+        settings = self.folder / "apt.conf"
+        settings.write_text(acquire_settings())
+        command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+        command += ["--aptopt=Apt::Install-Recommends false", f"--aptopt={settings}"]
+        command += [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in EXCLUDED]
+        # How the host reaches its mirrors is the host's business; and no name server means no waiting for one.
+        command.append('--customize-hook=cd "$1"; rm -f etc/apt/apt.conf.d/99mmdebstrap; : >etc/apt/sources.list')
+        command.append('--customize-hook=cd "$1"; rm -f etc/apt/sources.list.d/*; : >etc/resolv.conf; : >etc/hostname')
+        command += [SUITE, str(target), *mirrors()]
+        log = self.folder / "base.log"
+        with log.open("w") as output:
+            result = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, timeout=BUILD_TIMEOUT_S)
+        if result.returncode:
+            shutil.rmtree(target, ignore_errors=True)
+            raise RuntimeError(f"mmdebstrap failed (whole log: {log}):\n{log.read_text()[-2000:]}")
+
+    def _build_depends(self, target: Path, lowers: list[Path]) -> None:
+        self.say("installing hamail's dependencies into a layer")
+        quoted = " ".join(f"'{requirement}'" for requirement in dependencies())
+        self._run_in_layer(
+            target,
+            lowers,
+            f"python3 -m venv /opt/hamail; /opt/hamail/bin/pip install -q --no-cache-dir wheel {quoted}",
+        )
+
+    def _build_hamail(self, target: Path, lowers: list[Path]) -> None:
+        self.say("installing hamail into a layer, as the README says: make install")
+        install = "make -s -C /tmp/source install PIP_FLAGS='--no-build-isolation --no-deps'"
+        agent = "install -m 0755 /tmp/source/tests/lab/files/fence_lab /usr/sbin/fence_lab"
+        self._run_in_layer(target, lowers, f"{install}\n{agent}\n{mailhost.SCRIPT}")
+
+    def _run_in_layer(self, upper: Path, lowers: list[Path], script: str) -> None:
+        work, root = upper.with_suffix(".work"), upper.with_suffix(".root")
+        for folder in (upper, work, root):
+            folder.mkdir(parents=True, exist_ok=True)
+        pip = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_CERT_", "REQUESTS_"))}
+        environment = {
+            **pip,
+            **{n: v for n, v in os.environ.items() if n.lower() in ("http_proxy", "https_proxy", "no_proxy")},
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+            "LC_ALL": "C.UTF-8",
+            "LOWER": ":".join(map(str, lowers)),
+            "UPPER": str(upper),
+            "WORK": str(work),
+            "ROOT": str(root),
+            "SOURCE": str(SOURCE),
+            "BINDS": " ".join(pip_paths()),
+            "SCRIPT": script,
+        }
+        command = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "sh",
+            "-c",
+            LAYER,
+        ]
+        try:
+            result = subprocess.run(
+                command,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=BUILD_TIMEOUT_S,
+                stdin=subprocess.DEVNULL,
+            )
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(root, ignore_errors=True)
+        if result.returncode:
+            shutil.rmtree(upper, ignore_errors=True)
+            raise RuntimeError(f"building {upper.name} failed:\n{(result.stdout + result.stderr)[-3000:]}")
+        for path in pip_paths():  # the mount points left behind; empty folders and files
+            shutil.rmtree(upper / path.lstrip("/"), ignore_errors=True)
+
+
+def dependencies() -> list[str]:
+    """What pyproject.toml says, and what building hamail itself needs."""
+    project = tomllib.loads((SOURCE / "pyproject.toml").read_text())
+    return sorted(project["project"]["dependencies"]) + project["build-system"]["requires"]
+
+
+def source_hash() -> str:
+    """Of all that `make install` and the mail set-up of the nodes put into a node."""
+    digest = hashlib.sha256()
+    for name in SHIPPED:
+        top = SOURCE / name
+        files = (
+            sorted(p for p in top.rglob("*") if p.is_file() and "__pycache__" not in p.parts) if top.is_dir() else [top]
+        )
+        for file in (f for f in files if f.exists()):
+            digest.update(f"{file.relative_to(SOURCE)}\0{file.stat().st_mode}\0".encode() + file.read_bytes())
+    digest.update((FILES / "fence_lab").read_bytes())
+    return digest.hexdigest()
+
+
+def mirrors() -> list[str]:
+    """APT source lines for SUITE by the mirrors that the host itself uses; none where it uses no Debian mirror."""
+    form = "$(SITE) $(CODENAME) $(ORIGIN)"
+    listing = subprocess.run(["apt-get", "indextargets", "--format", form], capture_output=True, text=True, timeout=60)
+    found = sorted({tuple(line.split(maxsplit=2)) for line in listing.stdout.splitlines() if line.count(" ") >= 2})
+    lines = []
+    for site, codename, origin in found:
+        if origin != "Debian" or "backports" in codename:
+            continue
+        pocket = codename.partition("-")[2]
+        lines.append(f"deb {site} {SUITE}{'-' + pocket if pocket else ''} main")
+    return sorted(set(lines))
+
+
+def acquire_settings() -> str:
+    """The host's APT settings for reaching its mirrors: proxies, certificates, retries."""
+    dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True, timeout=60).stdout
+    kept = [line for line in dump.splitlines() if line.startswith("Acquire::") and "IndexTargets" not in line]
+    return "\n".join(kept) + "\n"
+
+
+def pip_paths() -> list[str]:
+    """Files and folders of the host that its pip configuration lives in or points to, to be seen in the chroot too."""
+    listing = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    values = " ".join(line.partition("=")[2].strip("'\"") for line in listing.splitlines())
+    named = [word.removeprefix("file://").removesuffix("/simple") for word in values.split()]
+    own = [os.environ.get("PIP_CONFIG_FILE", ""), "/etc/pip.conf"]
+    own += [str(Path.home() / place / "pip.conf") for place in (".config/pip", ".pip")]
+    candidates = {Path(word).resolve() for word in named + own if word.startswith("/")}
+    return sorted(str(path) for path in candidates if path.exists() and path != Path("/"))

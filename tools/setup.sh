@@ -1,0 +1,67 @@
+#!/bin/sh
+# What the make targets need on a Debian-like machine, installed only where it is missing.
+#   setup.sh packages              Debian packages of the lab (root)
+#   setup.sh venv PYTHON FOLDER    Python environment with the project and its development tools
+set -eu
+cd "$(dirname "$0")/.."
+
+# A program that shows that the package is there, and the package.
+LAB_PACKAGES="
+mmdebstrap:mmdebstrap
+systemd-nspawn:systemd-container
+nft:nftables
+ip:iproute2
+mke2fs:e2fsprogs
+arping:iputils-arping
+losetup:mount
+nsenter:util-linux
+"
+
+say() {
+    echo "setup: $1"
+}
+
+apt() {
+    log=$(mktemp)
+    if ! DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 "$@" >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        return 1
+    fi
+    rm -f "$log"
+}
+
+install_packages() {
+    [ -n "$1" ] || return 0
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        say "missing packages:$1 (not root, or no apt-get: install them by hand)" >&2
+        return 0 # the feature probe of the lab names what is then lacking
+    fi
+    say "installing$1"
+    # shellcheck disable=SC2086 # words
+    apt install --no-install-recommends $1 || { say "updating the package lists first"; apt update && apt install --no-install-recommends $1; }
+}
+
+packages() {
+    missing=""
+    for pair in $LAB_PACKAGES; do
+        PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
+    done
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
+    install_packages "$missing"
+}
+
+venv() {
+    python=$1 folder=$2
+    if ! command -v "$python" >/dev/null || ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        install_packages " python3 python3-venv"
+    fi
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { say "Python 3.11 or later is needed" >&2; exit 1; }
+    [ -x "$folder/bin/python" ] || { say "making the Python environment $folder"; "$python" -m venv "$folder"; }
+    say "installing hamail and its development tools into $folder"
+    "$folder/bin/pip" install -q -e '.[dev]'
+}
+
+command=$1
+shift
+"$command" "$@"
