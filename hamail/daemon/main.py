@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,8 +16,8 @@ import structlog
 from hamail import __version__
 from hamail.config import ConfigError, load_cluster, load_node
 from hamail.config.node import NodeConfig
-from hamail.consensus.journal import JournalError, initialise
-from hamail.consensus.syncobj import SyncObjConsensus
+from hamail.consensus.journal import JournalError, Work, initialise
+from hamail.consensus.syncobj import SyncObjConsensus, Written
 from hamail.control.server import ControlServer
 from hamail.core.engine import Engine
 from hamail.daemon.backend import DaemonBackend
@@ -76,6 +77,7 @@ class Daemon:
             version=__version__,
         )
         self.notifier = from_environment()
+        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._alive_at_s = 0.0
         self.shell = Shell(self.engine, barred, self._alive)
         self.transport = self._transport(node, spec)
@@ -113,6 +115,7 @@ class Daemon:
         await self.link.stop()
         if self.shell.consensus is not None:
             self.consensus.stop()
+        self._disk.shutdown()
         await self.transport.stop()
 
     def _alive(self) -> None:
@@ -136,16 +139,32 @@ class Daemon:
 
     def _consensus(self, node: NodeConfig, spec: ClusterSpec) -> SyncObjConsensus:
         return SyncObjConsensus(
-            me=node.node,
+            node=node.node,
             voters=spec.voters(),
-            directory=node.state_dir / "log",
             cluster=spec.name,
+            path=node.state_dir / "log",
             machine=self.shell.machine,
-            send=self.shell.send_raft,
             timings=self.engine.timings,
+            send=self.shell.send_raft,
             now_ns=boottime_ns,
             rng=random.Random(),  # noqa: S311 - election jitter
+            background=self._write,
+            wake=self.shell.wake,
         )
+
+    def _write(self, work: Work, written: Written) -> None:
+        """Let a thread wait for the disk: leases and heartbeats must not."""
+        loop = asyncio.get_running_loop()
+
+        def run() -> None:
+            error: JournalError | None = None
+            try:
+                work()
+            except JournalError as e:
+                error = e
+            loop.call_soon_threadsafe(written, error)
+
+        self._disk.submit(run)
 
     def _open_log(self) -> str:
         """Why this node takes no part; empty when it does."""

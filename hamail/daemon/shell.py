@@ -93,7 +93,7 @@ class Shell:
         if isinstance(message, Raft):
             if self.consensus is not None:
                 self.consensus.deliver(sender, message.payload)
-                self._wake()
+                self.wake()
             return
         self._perform(self.engine.message(sender, message, boottime_ns(), wall_ms()))
 
@@ -110,7 +110,7 @@ class Shell:
         """For the control API: a command of an operator."""
         assert self.consensus is not None
         self.consensus.propose(command, done)
-        self._wake()
+        self.wake()
 
     def health(self) -> ConsensusHealth:
         return ConsensusHealth(journal_ok=False, problem=self.engine.problem) if not self.consensus else self._health()
@@ -135,7 +135,7 @@ class Shell:
         self._news = True
         self._applied.set()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         if not self._pump_due and not self._stopped:
             self._pump_due = True
             asyncio.get_running_loop().call_soon(self._pump)
@@ -205,7 +205,7 @@ class Shell:
         def done(result: object) -> None:
             self.engine.proposed(effect.key, result)  # type: ignore[arg-type]
             self._news = True
-            self._wake()
+            self.wake()
 
         self.consensus.propose(effect.command, done)
-        self._wake()
+        self.wake()
