@@ -115,15 +115,21 @@ def back_after_ms(net, since_ns):
     return {name: (peer.first(since_ns, "heard") - since_ns) / 1e6 for name, peer in net.peers.items()}
 
 
-@pytest.mark.parametrize("chains", [("input", "output"), ("input",), ("output",)], ids=["both ways", "in", "out"])
-def test_back_after_a_silent_partition(net, chains):
+@pytest.mark.parametrize(
+    ("chains", "cuts_s"),
+    [
+        pytest.param(("input", "output"), (0.35, 0.65, 0.95, 1.25, 1.6, 2.4), id="both ways"),
+        pytest.param(("input",), (0.65, 1.6), id="in"),
+        pytest.param(("output",), (0.65, 1.6), id="out"),
+    ],
+)
+def test_back_after_a_silent_partition(net, chains, cuts_s):
     took = []
-    for cut_s in (0.35, 0.65, 0.95, 1.25, 1.6, 2.4):
+    for cut_s in cuts_s:
         net.cut("n2", *chains)
         time.sleep(cut_s)
         took.append((cut_s, back_after_ms(net, net.heal("n2"))))
         time.sleep(0.3)
-    print(took)
     assert all(ms < BACK_WITHIN_MS for _, each in took for ms in each.values()), took
     for peer in net.peers.values():
         nonces = peer.nonces()
