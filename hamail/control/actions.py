@@ -200,8 +200,14 @@ class Actions:
             raise errors.bad_request(f"request: '{body.request[:80]}' differs from the header {REQUEST_HEADER}")
         check_reason(body.reason)
         order = body.request or header
-        content = type(body).__name__.encode() + msgspec.json.encode(msgspec.structs.replace(body, request=""))
-        return answer(await self._orders.carry_out(order, content, prepare))
+        return answer(await self._orders.carry_out(order, content_of(body), prepare))
+
+
+def content_of(body: Request) -> bytes:
+    """What was asked for, without what a retry may leave out."""
+    if isinstance(body, api.ConfigRequest):
+        body = msgspec.structs.replace(body, expected_revision=None)
+    return type(body).__name__.encode() + msgspec.json.encode(msgspec.structs.replace(body, request=""))
 
 
 async def read(request: web.Request, body_type: type[Body]) -> Body:

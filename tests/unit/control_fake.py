@@ -239,7 +239,7 @@ class FakeBackend:
                 if command.standby and self.st.group("mail").owner == command.node:
                     move = c.RequestMove(
                         at_ms=0, group="mail", target="n2" if command.node == "n1" else "n1", expected_epoch=0,
-                        actor=command.actor, reason=command.reason,
+                        actor=command.actor, reason=command.reason, request=command.request,
                     )  # fmt: skip
                     self.start_move(move, self.st.applied + 1, Trigger.STANDBY, {})
             case c.SetMaintenance():

@@ -1,0 +1,323 @@
+"""Commands that change something. Each tells what it did, or why not, and ends with the matching exit code."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hamail.cli.app import (
+    JSON_SCHEMA,
+    App,
+    DurationMs,
+    Exit,
+    again,
+    examples,
+    json_option,
+    order_options,
+    pass_app,
+    yes_option,
+)
+from hamail.cli.words import listed, took
+
+if TYPE_CHECKING:
+    from hamail.control.api import Done
+    from hamail.model.state import ClusterState, Move
+
+MOVE_TIMEOUT_MS = 120_000
+FENCE_TIMEOUT_MS = 180_000
+MAINTENANCE_TIMEOUT_MS = 20_000
+
+no_wait_option = click.option("--no-wait", is_flag=True, help="Return as soon as the order is accepted.")
+
+
+def timeout_option(default_ms: int) -> Callable[[Any], Any]:
+    return click.option(
+        "--timeout",
+        "timeout_ms",
+        type=DurationMs(),
+        default=f"{default_ms // 1000}s",
+        show_default=True,
+        help="Stop watching after this long; the order stands.",
+    )
+
+
+def report(app: App, done: "Done", result: str, **more: Any) -> None:
+    """The last word with --json."""
+    if app.json:
+        body = {"result": result, "request": done.request, "index": done.index, "repeated": done.repeated}
+        app.emit({"schema": JSON_SCHEMA, **body, **more})
+
+
+@click.command(
+    short_help="Move a group to another node.",
+    epilog=examples(
+        "hamailctl switchover mail",
+        'hamailctl switchover mail --to n2 --reason "kernel update of n1" --yes',
+    ),
+)
+@click.argument("group")
+@click.option("--to", metavar="NODE", help="Where to; without it the best node is taken.")
+@order_options
+@yes_option
+@timeout_option(MOVE_TIMEOUT_MS)
+@json_option
+@pass_app
+def switchover(app: App, group: str, to: str | None, reason: str, request: str, yes: bool, timeout_ms: int) -> None:
+    """Move GROUP to another node, in order. If it cannot start there it goes back."""
+    client = app.client
+    if not request:  # a retry is not checked again: it may have been carried out already
+        check = client.check_move(group, to)
+        if check.reasons:
+            app.end(Exit.REFUSED, f"{group} cannot be moved now", check.reasons)
+        app.say(f"{group}: {check.source or 'nowhere'} -> {check.target}; {check.target} is able to run it.")
+        app.confirm(f"Stop {group} on {check.source or 'nowhere'} and start it on {check.target}?", yes)
+    done = client.request_move(group, to, reason, request)
+    if not done.move:
+        report(app, done, "accepted")
+        app.say(f"accepted (request {done.request}); the move is not in the history any more")
+        return
+    from hamail.cli.follow import follow_move
+
+    try:
+        move = follow_move(app, done.move, timeout_ms)
+    except KeyboardInterrupt:
+        still_running(app, done, f"move {done.move} of {group}")
+    if move is None:
+        still_running(app, done, f"move {done.move} of {group}")
+    finish(app, done, move)
+
+
+def still_running(app: App, done: "Done", what: str) -> None:
+    hint = f"Watch it: hamailctl events -f    or again: {again(app, done.request)}"
+    app.end(Exit.UNKNOWN, f"{what} was ordered and is still under way", request=done.request, hint=hint)
+
+
+def finish(app: App, done: "Done", move: "Move | None") -> None:
+    from hamail.cli import moves_view
+
+    assert move is not None
+    length = moves_view.length_ms(move)
+    if move.result == "done":
+        report(app, done, "done", move=moves_view.as_json(move))
+        app.say(f"{move.group} is active on {move.target}" + (f" after {took(length)}" if length else ""), "bold green")
+        return
+    if app.json:
+        report(app, done, move.result, move=moves_view.as_json(move))
+        raise SystemExit(int(Exit.FAILED))
+    view = next((g for g in app.client.status().groups if g.name == move.group), None)
+    reasons = [view.sentence] if view is not None and view.sentence else []
+    where = f"; it is {view.phase.value} on {view.owner or 'no node'}" if view is not None else ""
+    hint = f"Steps: hamailctl history {move.id}    Reasons: hamailctl why {move.group}"
+    app.end(Exit.FAILED, f"the move of {move.group} {WORDS[move.result]}{where}", reasons, done.request, hint)
+
+
+WORDS = {"rolled back": "was rolled back", "failed": "failed"}
+
+
+@click.command(
+    short_help="Move everything away from a node.",
+    epilog=examples('hamailctl standby n1 --reason "disk swap"', "hamailctl standby n1 --no-wait"),
+)
+@click.argument("node")
+@order_options
+@click.option("--force", is_flag=True, help="Also when a group has nowhere to go. It is then stopped!")
+@yes_option
+@no_wait_option
+@timeout_option(MOVE_TIMEOUT_MS)
+@json_option
+@pass_app
+def standby(
+    app: App, node: str, reason: str, request: str, force: bool, yes: bool, no_wait: bool, timeout_ms: int
+) -> None:
+    """Move everything away from NODE and let it take over nothing, until `unstandby`."""
+    client = app.client
+    state = client.state()
+    owned = [name for name in sorted(state.groups) if state.group(name).owner == node]
+    if owned and not request:
+        app.confirm(f"{node} owns {listed(owned)}. Move {'it' if len(owned) == 1 else 'them'} away?", yes)
+    done = client.set_standby(node, True, reason, force, request)
+    app.say(f"{node} is on standby.")
+    if state.maintenance.on and owned:
+        app.say("Maintenance is on: nothing moves before it ends.", "yellow")
+    elif owned and not no_wait:
+        _wait_gone(app, done, node, owned, timeout_ms)
+    report(app, done, "done", moved=owned if not no_wait else [])
+
+
+def _wait_gone(app: App, done: "Done", node: str, owned: list[str], timeout_ms: int) -> None:
+    from hamail.cli.follow import follow_state
+
+    def failures(state: "ClusterState") -> list[str]:
+        ended = (m for m in state.moves if m.id >= done.index and m.group in owned)
+        return [f"{m.group}: {m.result}" for m in ended if m.result in WORDS]
+
+    def over(state: "ClusterState") -> bool:
+        gone = all(state.group(g).owner != node and state.group(g).phase == "active" for g in owned)
+        return gone or bool(failures(state))
+
+    try:
+        finished = follow_state(app, done.index, timeout_ms, over, skip=done.index)
+    except KeyboardInterrupt:
+        finished = False
+    what = listed(owned)
+    if not finished:
+        still_running(app, done, f"the move of {what} away from {node}")
+    state = app.client.state()
+    if failed := failures(state):
+        app.end(Exit.FAILED, f"not everything has left {node}", failed, done.request, "Reasons: hamailctl why GROUP")
+    places = [f"{group} is active on {state.group(group).owner}" for group in owned]
+    app.say(f"{listed(places)}.", "bold green")
+
+
+@click.command(short_help="Let a node take over again.", epilog=examples("hamailctl unstandby n1"))
+@click.argument("node")
+@order_options
+@json_option
+@pass_app
+def unstandby(app: App, node: str, reason: str, request: str) -> None:
+    """Let NODE take over again. Nothing moves back to it by itself."""
+    done = app.client.set_standby(node, False, reason, False, request)
+    report(app, done, "done")
+    app.say(f"{node} may take over again; nothing moves back by itself.")
+
+
+@click.command(
+    short_help="Hands off: nothing is started, stopped or taken over.",
+    epilog=examples('hamailctl maintenance on --reason "switch firmware"', "hamailctl maintenance off"),
+)
+@click.argument("state", type=click.Choice(["on", "off"]))
+@order_options
+@timeout_option(MAINTENANCE_TIMEOUT_MS)
+@json_option
+@pass_app
+def maintenance(app: App, state: str, reason: str, request: str, timeout_ms: int) -> None:
+    """Hands off: while it is on nothing is started, stopped, fenced or taken over, whatever happens."""
+    from hamail.cli.follow import follow_state
+
+    client = app.client
+    done = client.set_maintenance(state == "on", reason, request)
+    if state == "off":
+        report(app, done, "done")
+        app.say("Maintenance is off: the cluster watches over its groups again.")
+        return
+
+    def missing() -> list[str]:
+        now = client.status()
+        acknowledged = now.maintenance.acknowledged
+        return [n.name for n in now.nodes if n.alive and not n.witness and n.name not in acknowledged]
+
+    if not follow_state(app, done.index, timeout_ms, lambda _: not missing(), skip=done.index):
+        reasons = [
+            f"{node} has not acknowledged it: its dead-man's switch may still stop its groups" for node in missing()
+        ]
+        app.end(Exit.FAILED, "maintenance is on, but not everywhere yet", reasons, done.request)
+    report(app, done, "done")
+    app.say(
+        "Maintenance is on, and every reachable node has acknowledged it. NOBODY takes over until it is off.", "yellow"
+    )
+
+
+@click.command(short_help="Forget the failures of a group and try again.", epilog=examples("hamailctl clear mail"))
+@click.argument("group")
+@order_options
+@json_option
+@pass_app
+def clear(app: App, group: str, reason: str, request: str) -> None:
+    """Forget the failures of GROUP (bans, failed fences of its owner) and try again."""
+    done = app.client.clear(group, reason, request)
+    report(app, done, "done")
+    app.say(f"Failures of {group} are forgotten. What follows: hamailctl events -f")
+
+
+class _FenceGroup(click.Group):
+    """`fence NODE` and `fence confirm NODE`: what is no subcommand is a node."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["node", *args]
+        return super().parse_args(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "[confirm] NODE [OPTIONS]")
+
+
+@click.group(
+    cls=_FenceGroup,
+    short_help="Cut a node off for certain, or vouch that it is off.",
+    epilog=examples('hamailctl fence n2 --reason "does not stop"', "hamailctl fence confirm n2"),
+)
+def fence() -> None:
+    """Cut a node off for certain, or vouch that it is off.
+
+    `fence NODE` takes what NODE holds away from it by force: its power is cut, then its groups start elsewhere.
+    `fence confirm NODE` is for when no device can do that and you have switched NODE off yourself.
+    """
+
+
+@fence.command("node", hidden=True, epilog=examples('hamailctl fence n2 --reason "does not stop"'))
+@click.argument("node")
+@order_options
+@yes_option
+@no_wait_option
+@timeout_option(FENCE_TIMEOUT_MS)
+@json_option
+@pass_app
+def fence_node(app: App, node: str, reason: str, request: str, yes: bool, no_wait: bool, timeout_ms: int) -> None:
+    """Cut NODE off with its fence devices; what it holds starts elsewhere."""
+    from hamail.cli.follow import follow_state
+
+    client = app.client
+    if not request:
+        view = client.status()
+        held = [g.name for g in view.groups if g.owner == node]
+        holds = f"It holds {listed(held)}, which will be interrupted. " if held else ""
+        app.confirm(f"{holds}Cut the power of {node}?", yes)
+    done = client.fence(node, reason, request)
+    if no_wait:
+        report(app, done, "accepted")
+        app.say(f"Accepted: {node} will be fenced. Watch: hamailctl events -f")
+        return
+
+    def off(state: "ClusterState") -> bool:
+        return state.node(node).fenced_at > done.index
+
+    if not follow_state(app, done.index, timeout_ms, off):
+        failure = client.state().node(node).fence_failure
+        hint = f"Still tried. If you switch {node} off yourself: hamailctl fence confirm {node}"
+        app.end(Exit.FAILED, f"{node} is not fenced yet", [failure] if failure else [], done.request, hint)
+    report(app, done, "done")
+    app.say(f"{node} is off.", "bold green")
+
+
+@fence.command(
+    "confirm",
+    short_help="Vouch that a node is off.",
+    epilog=examples(
+        "hamailctl fence confirm n2", "hamailctl fence confirm n2 --i-know-it-is-off n2 --reason unplugged"
+    ),
+)
+@click.argument("node")
+@click.option("--i-know-it-is-off", "typed", metavar="NODE", help="The name again, instead of typing it when asked.")
+@order_options
+@json_option
+@pass_app
+def fence_confirm(app: App, node: str, typed: str | None, reason: str, request: str) -> None:
+    """Vouch that NODE is off. If it is not, two nodes write to the same mailboxes: mail is destroyed."""
+    if typed is None:
+        warn = f"If {node} still runs, two nodes will write to the same mailboxes, and mail will be DESTROYED."
+        click.echo(click.style(warn, fg="red", bold=True), err=True)
+        click.echo(f"Go and look: {node} must be without power, or cut off from the storage.", err=True)
+        try:
+            typed = click.prompt(
+                "Type the name of the node that is surely off", default="", show_default=False, err=True
+            )
+        except click.Abort:
+            click.echo(err=True)
+    if typed != node:
+        app.end(Exit.USAGE, f"'{typed or ''}' is not '{node}': nothing was confirmed")
+    done = app.client.confirm_fence(node, node, reason, request)
+    report(app, done, "done")
+    app.say(f"Noted: {node} is off. What it held may start elsewhere. See: hamailctl events -f")
+
+
+COMMANDS: Iterable[click.Command] = (switchover, standby, unstandby, maintenance, clear, fence)

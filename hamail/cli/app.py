@@ -1,0 +1,167 @@
+"""What every command shares: where hamaild is, how to print, how to end."""
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+import msgspec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hamail.control.client import ControlClient, ControlError
+
+JSON_SCHEMA = 1
+COLUMNS_UNKNOWN = 120  # width when the output is not a terminal
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Exit(IntEnum):
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    NOT_DONE = 4
+    UNKNOWN = 5
+
+
+class App:
+    """One run of hamailctl."""
+
+    def __init__(self, socket: str, words: Sequence[str] = ()) -> None:
+        """`words`: the command line, without the name of the program."""
+        self.socket = socket
+        self.words = words
+        self.json = False
+        self._console: Console | None = None
+
+    @property
+    def client(self) -> "ControlClient":
+        from hamail.control.client import ControlClient
+
+        return ControlClient(self.socket)
+
+    @property
+    def console(self) -> "Console":
+        if self._console is None:
+            from rich.console import Console
+
+            width = None if sys.stdout.isatty() else COLUMNS_UNKNOWN
+            self._console = Console(highlight=False, markup=False, emoji=False, width=width)
+        return self._console
+
+    def say(self, text: str = "", style: str = "") -> None:
+        """One line for people; silent with --json."""
+        if not self.json:
+            self.console.print(text, style=style or None)
+
+    def emit(self, value: Any) -> None:
+        """One JSON document."""
+        click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+    def emit_line(self, value: Any) -> None:
+        """One JSON document in one line, at once: for streams."""
+        click.echo(msgspec.json.encode(value).decode())
+        sys.stdout.flush()
+
+    def end(self, code: Exit, error: str, reasons: Sequence[str] = (), request: str = "", hint: str = "") -> NoReturn:
+        """Say what went wrong, why and what to do, and leave."""
+        if self.json:
+            body = {"error": error, "reasons": list(reasons), "request": request, "exit_code": int(code)}
+            self.emit({"schema": JSON_SCHEMA, **body})
+        else:
+            click.echo(click.style(f"hamailctl: {error}", fg="red", bold=True), err=True)
+            for reason in reasons:
+                click.echo(f"  - {reason}", err=True)
+            if hint:
+                click.echo(hint, err=True)
+        raise SystemExit(int(code))
+
+    def confirm(self, question: str, yes: bool) -> None:
+        if yes:
+            return
+        try:
+            agreed = click.confirm(question, err=True)
+        except click.Abort:
+            click.echo(err=True)
+            self.end(Exit.USAGE, "nobody answered, so nothing was done; add --yes to go ahead without a question")
+        if not agreed:
+            self.end(Exit.NOT_DONE, "nothing was done, as you wish")
+
+
+pass_app = click.make_pass_decorator(App)
+
+
+def json_option(command: F) -> F:
+    def switch_on(context: click.Context, _: click.Parameter, value: bool) -> None:
+        if value:
+            context.ensure_object(App).json = True
+
+    option = click.option(
+        "--json", is_flag=True, expose_value=False, callback=switch_on, is_eager=True, help="For programs."
+    )
+    return option(command)
+
+
+def order_options(command: F) -> F:
+    """What every command that changes something takes."""
+    command = click.option(
+        "--request", metavar="ID", default="", help="Id of an earlier try; sending it again is safe."
+    )(command)
+    return click.option("--reason", metavar="TEXT", default="", help="Kept in the history.")(command)
+
+
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+def examples(*lines: str) -> str:
+    return "\b\n" + "\n".join(["Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)])
+
+
+def end_with(app: App, error: "ControlError") -> NoReturn:
+    """Turn an error of the client into words and an exit code."""
+    from hamail.control.client import Invalid, OutcomeUnknown, Refused, SurelyNotDone
+
+    if isinstance(error, OutcomeUnknown):
+        hint = (
+            f"It may or may not take effect (request {error.request}). See what happened: hamailctl status\n"
+            f"Ask again safely: {again(app, error.request)}"
+        )
+        app.end(Exit.UNKNOWN, f"outcome unknown: {error.error}", error.reasons, error.request, hint)
+    codes = {Refused: Exit.REFUSED, SurelyNotDone: Exit.NOT_DONE, Invalid: Exit.USAGE}
+    code = next((code for kind, code in codes.items() if isinstance(error, kind)), Exit.FAILED)
+    app.end(code, error.error, error.reasons, error.request)
+
+
+def again(app: App, request: str) -> str:
+    """This very command line, as a retry of `request`."""
+    words: list[str] = []
+    skip = False
+    for word in app.words:
+        if skip or word == "--request":
+            skip = word == "--request"
+        elif not word.startswith("--request="):
+            words.append(word)
+    return shlex.join(["hamailctl", *words, "--request", request])
+
+
+class DurationMs(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
+    """ "300ms", "1.5s", "2m" -> milliseconds."""
+
+    name = "duration"
+    UNITS = (("ms", 1), ("s", 1000), ("m", 60_000))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        for unit, factor in self.UNITS:
+            number = str(value).removesuffix(unit)
+            if number != value and number.replace(".", "", 1).isdecimal():
+                return round(float(number) * factor)
+        raise click.BadParameter(
+            f"'{value}' is not a duration: a number with its unit, such as 300ms, 1.5s or 2m", ctx, param
+        )

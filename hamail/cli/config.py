@@ -1,0 +1,127 @@
+"""`hamailctl config`: check a file, apply it, show what is applied."""
+
+from pathlib import Path
+
+import click
+
+from hamail.cli.app import (
+    JSON_SCHEMA,
+    App,
+    Exit,
+    examples,
+    json_option,
+    order_options,
+    pass_app,
+    yes_option,
+)
+from hamail.cli.words import counted
+
+FILE_BYTES_MAX = 512 * 1024
+
+
+@click.group(
+    short_help="Check, apply or show the configuration.",
+    epilog=examples("hamailctl config check /etc/hamail/cluster.toml"),
+)
+def config() -> None:
+    """The configuration of the cluster: one TOML file, the same on every node."""
+
+
+@config.command(epilog=examples("hamailctl config check /etc/hamail/cluster.toml"))
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+@pass_app
+def check(app: App, file: Path) -> None:
+    """Check FILE; nothing is changed. Works without a running hamaild."""
+    from hamail.config import ConfigError, parse_cluster
+    from hamail.control.client import ControlError
+
+    source = _read(app, file)
+    try:
+        spec = parse_cluster(source, str(file))
+    except ConfigError as error:
+        _refuse(app, file, error.problems)
+    running = ""
+    changes: tuple[str, ...] | None = None
+    try:
+        found = app.client.check_config(source)
+        if found.problems:
+            _refuse(app, file, found.problems)
+        changes, running = found.changes, f"revision {found.revision}"
+    except ControlError as error:
+        running = error.error
+    if app.json:
+        app.emit({"schema": JSON_SCHEMA, "problems": [], "changes": changes, "running": running})
+        return
+    witnesses = sum(node.witness for node in spec.nodes.values())
+    nodes = f"{counted(len(spec.nodes), 'node')} ({witnesses} of them witness)"
+    rest = f"{counted(len(spec.groups), 'group')}, {counted(len(spec.fencing), 'fence device')}"
+    app.say(f"{file} is good: {nodes}, {rest}", "green")
+    if changes is None:
+        app.say(f"Not compared with a running cluster: {running}", "dim")
+    else:
+        _show_changes(app, changes, running)
+
+
+@config.command(epilog=examples('hamailctl config apply /etc/hamail/cluster.toml --reason "third node"'))
+@click.argument("file", type=click.Path(path_type=Path))
+@order_options
+@yes_option
+@json_option
+@pass_app
+def apply(app: App, file: Path, reason: str, request: str, yes: bool) -> None:
+    """Make FILE the configuration of the whole cluster, after showing what changes."""
+    source = _read(app, file)
+    client = app.client
+    expected: int | None = None  # a retry is not compared again: it may have been carried out already
+    if not request:
+        found = client.check_config(source)
+        if found.problems:
+            _refuse(app, file, found.problems)
+        if not found.changes:
+            app.say(f"{file} is what is applied already (revision {found.revision}): nothing to do.")
+            if app.json:
+                app.emit({"schema": JSON_SCHEMA, "result": "done", "changes": [], "revision": found.revision})
+            return
+        _show_changes(app, found.changes, f"revision {found.revision}")
+        expected = found.revision
+        app.confirm("Apply this to the whole cluster?", yes)
+    done = client.apply_config(source, expected, reason, request)
+    if app.json:
+        app.emit({"schema": JSON_SCHEMA, "result": "done", "request": done.request, "revision": done.revision})
+    app.say(f"Applied as revision {done.revision}.", "bold green")
+
+
+@config.command(epilog=examples("hamailctl config show > cluster.toml"))
+@json_option
+@pass_app
+def show(app: App) -> None:
+    """Print the applied configuration as it was written."""
+    revision = app.client.config().config
+    if app.json:
+        app.emit({"schema": JSON_SCHEMA, "config": revision})
+        return
+    click.echo(revision.source, nl=not revision.source.endswith("\n"))
+
+
+def _read(app: App, file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(FILE_BYTES_MAX + 1)
+        if len(raw) > FILE_BYTES_MAX:
+            app.end(Exit.USAGE, f"{file}: larger than {FILE_BYTES_MAX} bytes")
+        return raw.decode()
+    except OSError as error:
+        app.end(Exit.USAGE, f"{file}: {error.strerror}")
+    except UnicodeDecodeError as error:
+        app.end(Exit.USAGE, f"{file}: not UTF-8 text (byte {error.start})")
+
+
+def _refuse(app: App, file: Path, problems: tuple[str, ...]) -> None:
+    app.end(Exit.REFUSED, f"{file} cannot be used; nothing was changed", problems)
+
+
+def _show_changes(app: App, changes: tuple[str, ...], against: str) -> None:
+    app.say(f"Changes against {against}:" if changes else f"No changes against {against}.")
+    for change in changes:
+        app.say(f"  {change}")

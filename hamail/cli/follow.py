@@ -1,0 +1,81 @@
+"""Watch an order take its course, until it is over or the time is up."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from hamail.cli import moves_view
+from hamail.cli.app import App
+from hamail.control.client import ControlClient, Failed, SurelyNotDone
+from hamail.model.ids import LogIndex
+from hamail.model.state import ClusterState, Event, Move, Stamp
+
+POLL_MS = 500  # stamps may come without an event
+PAUSE_S = 0.2  # while hamaild does not answer
+ANSWER_GRACE_MS = 1500  # the first answer to a client may be seen just after the end of a move
+
+
+def now_ms() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def changes(client: ControlClient, after: LogIndex, timeout_ms: int) -> Iterator[tuple[Event, ...]]:
+    """New events, again and again; empty tuples are a chance to look. Bears a hamaild that restarts meanwhile."""
+    deadline_ms = now_ms() + timeout_ms
+    while (left_ms := deadline_ms - now_ms()) > 0:
+        try:
+            page = client.events(after, min(POLL_MS, left_ms))
+        except (Failed, SurelyNotDone):
+            time.sleep(PAUSE_S)
+            continue
+        after = max(after, page.next)
+        yield page.events
+
+
+def follow_move(app: App, move_id: LogIndex, timeout_ms: int) -> Move | None:
+    """Print the points of a move as they are passed. The move as it ended; None when it runs longer."""
+    client = app.client
+    shown: set[str] = set()
+    move: Move | None = None
+    ended_ms = 0
+    for _ in _at_once(changes(client, move_id, timeout_ms)):
+        try:
+            move = client.move(move_id).move
+        except (Failed, SurelyNotDone):
+            continue
+        _show(app, move, shown)
+        if move.result != "running":
+            ended_ms = ended_ms or now_ms()
+            answered = Stamp.ANSWERED in move.stamps or move.result != "done" or app.json
+            if answered or now_ms() - ended_ms > ANSWER_GRACE_MS:
+                return move
+    return move if move is not None and move.result != "running" else None
+
+
+def _show(app: App, move: Move, shown: set[str]) -> None:
+    first = moves_view.begun_ms(move)
+    for stamp, at_ms in moves_view.points(move):
+        if stamp not in shown:
+            shown.add(stamp)
+            app.say(f"  {'+' + str(at_ms - first):>7} ms  {moves_view.words(move, stamp)}")
+
+
+def follow_state(
+    app: App, index: LogIndex, timeout_ms: int, over: Callable[[ClusterState], bool], skip: LogIndex = 0
+) -> bool:
+    """Print what happens from log index `index` on until `over` says so. False when the time is up first."""
+    client = app.client
+    for events in _at_once(changes(client, index - 1, timeout_ms)):
+        for event in events:
+            if event.index != skip:
+                app.say(f"  {event.sentence}")
+        try:
+            if over(client.state()):
+                return True
+        except (Failed, SurelyNotDone):
+            continue
+    return False
+
+
+def _at_once(found: Iterator[tuple[Event, ...]]) -> Iterator[tuple[Event, ...]]:
+    yield ()
+    yield from found

@@ -1,0 +1,215 @@
+"""Commands that only look."""
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+import hamail
+from hamail.cli.app import JSON_SCHEMA, App, DurationMs, Exit, examples, json_option, pass_app
+
+if TYPE_CHECKING:
+    from hamail.model.state import Event
+    from hamail.model.status import Status
+    from hamail.model.timings import Timings
+
+WATCH_MS = 1000
+FOLLOW_MS = 10_000
+RETRY_S = 0.5
+NAME_COLUMNS = 6  # so that lines printed one by one stay in line
+DETECTION_MS = 1000
+WATCHDOG_MS = 5000
+
+
+@click.command(epilog=examples("hamailctl status", "hamailctl status --watch", "hamailctl status --json | jq .groups"))
+@click.option("--watch", "-w", is_flag=True, help="Keep showing it, as it changes; Ctrl-C ends.")
+@json_option
+@pass_app
+def status(app: App, watch: bool) -> None:
+    """Who is active, why, who could take over, and what is wrong."""
+    if watch:
+        _watch(app)
+        return
+    now = app.client.status()
+    if app.json:
+        app.emit(now)
+        return
+    from hamail.cli.status_view import render
+
+    app.console.print(render(now))
+
+
+def _watch(app: App) -> None:
+    from rich.live import Live
+    from rich.text import Text
+
+    from hamail.cli.status_view import render
+    from hamail.control.client import Failed, SurelyNotDone
+
+    client = app.client
+    shown = client.status()  # a hamaild that is down from the start is an error; later it is part of the picture
+    if app.json or not app.console.is_terminal:
+        while True:
+            app.emit_line(shown) if app.json else app.console.print(render(shown), Text())
+            shown = _next_status(app, shown.applied)
+    with Live(render(shown), console=app.console, screen=True, auto_refresh=False) as live:
+        while True:
+            try:
+                client.events(shown.applied, WATCH_MS)
+                shown = client.status()
+                live.update(render(shown), refresh=True)
+            except (Failed, SurelyNotDone) as error:
+                live.update(Text(f"{error.error}\n\n(watching on)", style="bold red"), refresh=True)
+                time.sleep(RETRY_S)
+
+
+def _next_status(app: App, applied: int) -> "Status":
+    """The next status after something was applied; bears a hamaild that restarts."""
+    from hamail.control.client import Failed, SurelyNotDone
+
+    while True:
+        try:
+            app.client.events(applied, FOLLOW_MS)
+            return app.client.status()
+        except (Failed, SurelyNotDone):
+            time.sleep(RETRY_S)
+
+
+@click.command(epilog=examples("hamailctl events", "hamailctl events -f", "hamailctl events --json | jq .sentence"))
+@click.option("--follow", "-f", is_flag=True, help="Wait for more; Ctrl-C ends.")
+@json_option
+@pass_app
+def events(app: App, follow: bool) -> None:
+    """What has happened, oldest first. With --json one object a line."""
+    from hamail.control.client import Failed, SurelyNotDone
+
+    client = app.client
+    page = client.events()
+    if not page.complete and not app.json:
+        app.say("(older events are gone)", "dim")
+    while True:
+        for event in page.events:
+            _print_event(app, event)
+        if not follow:
+            return
+        try:
+            page = client.events(page.next, FOLLOW_MS)
+        except (Failed, SurelyNotDone) as error:
+            click.echo(f"hamailctl: {error.error}; waiting", err=True)
+            time.sleep(RETRY_S)
+            page = type(page)(events=(), next=page.next, complete=True)
+
+
+def _print_event(app: App, event: "Event") -> None:
+    if app.json:
+        import msgspec
+
+        app.emit_line({"schema": JSON_SCHEMA, **msgspec.to_builtins(event)})
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    from hamail.cli.words import clock, moment
+
+    asked = f"by {event.actor}" if event.actor not in ("", "hamail") else ""
+    because = ": ".join(word for word in (asked, event.reason) if word)
+    line = Text(event.sentence)
+    if because:
+        line.append(f" ({because})", style="dim")
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(no_wrap=True, style="bold", min_width=NAME_COLUMNS)
+    grid.add_column(overflow="fold")
+    grid.add_row(moment(event.at_ms) + clock(event.at_ms)[8:], event.group or event.node or "-", line)
+    app.console.print(grid)
+
+
+@click.command(
+    short_help="Every move, or one with its timeline.",
+    epilog=examples("hamailctl history", "hamailctl history 1742", "hamailctl history --json"),
+)
+@click.argument("move", metavar="[ID]", type=int, required=False)
+@json_option
+@pass_app
+def history(app: App, move: int | None) -> None:
+    """Every move of a group; with an ID, one move and how long each step took."""
+    from hamail.cli import moves_view
+
+    if move is None:
+        moves = app.client.history().moves
+        if app.json:
+            app.emit({"schema": JSON_SCHEMA, "moves": [moves_view.as_json(m) for m in moves]})
+        else:
+            app.console.print(moves_view.table(moves))
+            if moves:
+                app.say(f"\nSteps of the newest: hamailctl history {moves[-1].id}", "dim")
+        return
+    one = app.client.move(move).move
+    if app.json:
+        app.emit({"schema": JSON_SCHEMA, "move": moves_view.as_json(one)})
+    else:
+        app.console.print(moves_view.timeline(one))
+
+
+@click.command(epilog=examples("hamailctl why mail"))
+@click.argument("group")
+@json_option
+@pass_app
+def why(app: App, group: str) -> None:
+    """Why GROUP is where it is, in sentences."""
+    answer = app.client.why(group)
+    if app.json:
+        app.emit(answer)
+        return
+    for sentence in answer.sentences:
+        app.say(sentence)
+
+
+@click.command(epilog=examples("hamailctl timing", "hamailctl timing --detection 300ms"))
+@click.option("--detection", type=DurationMs(), help="Compute the table for this value instead of the applied one.")
+@click.option("--watchdog", type=DurationMs(), help="Timeout of the watchdogs, with --detection.  [default: 5s]")
+@json_option
+@pass_app
+def timing(app: App, detection: int | None, watchdog: int | None) -> None:
+    """All durations that follow from `detection`."""
+    if detection is None and watchdog is None:
+        table, source = app.client.timings().timings, "as applied"
+    else:
+        table, source = _derived(app, detection or DETECTION_MS, watchdog or WATCHDOG_MS), "computed, not applied"
+    if app.json:
+        app.emit({"schema": JSON_SCHEMA, "timings": table, "source": source})
+        return
+    from hamail.cli.timing_view import render
+
+    app.console.print(render(table, source))
+
+
+def _derived(app: App, detection_ms: int, watchdog_ms: int) -> "Timings":
+    from hamail.core.timing import derive, problems
+
+    if watchdog_ms % 1000:
+        app.end(Exit.USAGE, f"--watchdog {watchdog_ms} ms: watchdogs count whole seconds")
+    found = problems(detection_ms, watchdog_ms // 1000)
+    if found:
+        app.end(Exit.REFUSED, "these timings cannot be used", found)
+    return derive(detection_ms, watchdog_ms // 1000)
+
+
+@click.command(short_help="Versions of hamailctl and hamaild.", epilog=examples("hamailctl version"))
+@json_option
+@pass_app
+def version(app: App) -> None:
+    """Versions of hamailctl and of the hamaild that runs here."""
+    from hamail.control.client import ControlError
+
+    running: str | None = None
+    trouble = ""
+    try:
+        running = app.client.status().version
+    except ControlError as error:
+        trouble = error.error
+    if app.json:
+        app.emit({"schema": JSON_SCHEMA, "hamailctl": hamail.__version__, "hamaild": running, "error": trouble})
+        return
+    app.say(f"hamailctl {hamail.__version__}")
+    app.say(f"hamaild   {running or f'unknown: {trouble}'}")

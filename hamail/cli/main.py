@@ -1,0 +1,81 @@
+"""hamailctl: ask and tell the hamaild of this machine."""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from hamail.cli import act, config, look
+from hamail.cli.app import App, Exit, end_with, examples
+from hamail.control.api import DEFAULT_SOCKET
+
+EXIT_CODES = """\b
+Exit codes:
+  0 done, 1 failed, 2 wrong usage, 3 refused (with reasons), 4 surely not done,
+  5 outcome unknown (the printed request id makes a retry safe)
+"""
+
+
+class _Main(click.Group):
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        return super().make_context(info_name, args, parent, **{**extra, "obj": tuple(args)})
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from hamail.control.client import ControlError
+
+        try:
+            return super().invoke(ctx)
+        except ControlError as error:
+            end_with(ctx.ensure_object(App), error)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+        except BrokenPipeError:
+            # The reader of our output has left; nothing more can be said, not even by the interpreter at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(int(Exit.FAILED)) from None
+
+
+@click.group(
+    cls=_Main,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples("hamailctl status", "hamailctl switchover mail --to n2", "hamailctl why mail")
+    + "\n\n"
+    + EXIT_CODES,
+)
+@click.option(
+    "--socket", metavar="PATH", envvar="HAMAIL_SOCKET", default=DEFAULT_SOCKET, show_default=True, show_envvar=True
+)
+@click.pass_context
+def cli(ctx: click.Context, socket: str) -> None:
+    """Failover for pairs of mail servers: look at the cluster and move its groups.
+
+    Members of the group hamail may look, root may act.
+    """
+    ctx.obj = App(socket, ctx.obj)
+
+
+for _command in (
+    look.status,
+    *act.COMMANDS,
+    look.events,
+    look.history,
+    look.why,
+    config.config,
+    look.timing,
+    look.version,
+):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a name in a strange encoding must not end in a traceback
+    cli(prog_name="hamailctl")
+
+
+if __name__ == "__main__":
+    main()

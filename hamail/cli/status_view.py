@@ -1,0 +1,195 @@
+"""`hamailctl status` for people: the answer first, then what needs attention, then the details."""
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from hamail.cli.words import ago, listed, moment, roughly, took
+from hamail.model.state import Phase
+from hamail.model.status import GroupView, NodeView, Status
+
+GOOD, POOR, BAD, DIM = "green", "yellow", "bold red", "dim"
+PHASE_STYLE = {Phase.ACTIVE: f"bold {GOOD}", Phase.STARTING: f"bold {POOR}", Phase.STOPPING: f"bold {POOR}"}
+RESOURCE_STYLE = {"up": GOOD, "starting": POOR, "stopping": POOR, "failed": BAD, "unknown": BAD}
+DOWN = {
+    Phase.IDLE: "is down: no node runs it",
+    Phase.STARTING: "is starting on {owner}",
+    Phase.STOPPING: "is stopping on {owner}",
+    Phase.FENCING: "is down: {owner} may still hold it and is being fenced",
+    Phase.WAITING: "is down: {owner} may still hold it until its time has run out",
+    Phase.BLOCKED: "is BLOCKED on {owner}: only you can decide",
+}
+
+
+def render(status: Status) -> RenderableType:
+    return Group(*_parts(status))
+
+
+def _parts(status: Status) -> Iterator[RenderableType]:
+    for group in status.groups:
+        yield headline(group)
+    if not status.groups:
+        yield Text("no group is configured", style=POOR)
+    yield Text(
+        f"cluster {status.cluster} seen by {status.node} at {moment(status.at_ms)}, coordinator"
+        f" {status.coordinator or 'nobody'}, configuration {status.config_revision}",
+        style=DIM,
+    )
+    yield from _attention(status)
+    for group in status.groups:
+        yield Text()
+        yield _group(group, status)
+    yield Text()
+    yield _nodes(status)
+
+
+def headline(group: GroupView) -> Text:
+    """The state of one group in one sentence."""
+    if group.phase is not Phase.ACTIVE:
+        words = DOWN[group.phase].format(owner=group.owner or "nobody")
+        return Text(f"{group.name} {words}", style=PHASE_STYLE.get(group.phase, BAD))
+    line = Text.assemble((f"{group.name} is active on {group.owner}", f"bold {GOOD}"), "; ")
+    able = [c.node for c in group.candidates if c.eligible and c.node != group.owner]
+    return line.append(f"{listed(able)} could take over") if able else line.append("nobody could take over", style=BAD)
+
+
+def _attention(status: Status) -> Iterator[RenderableType]:
+    if not status.quorum and not status.problems:
+        text = f"{status.node} does not hear a majority: it decides nothing, and what it shows may be out of date"
+        yield _point(text, BAD)
+    for problem in status.problems:
+        yield _point(problem, BAD)
+    maintenance = status.maintenance
+    if maintenance.on:
+        because = f": {maintenance.reason}" if maintenance.reason else ""
+        acknowledged = listed(maintenance.acknowledged) if maintenance.acknowledged else "nobody yet"
+        yield _point(
+            f"MAINTENANCE since {moment(maintenance.since_ms)} by {maintenance.actor}{because}. Nothing is started,"
+            f" stopped, fenced or taken over. Acknowledged by {acknowledged}",
+            f"bold {POOR}",
+        )
+    for group in status.groups:
+        if group.unsafe_reason is not None:
+            text = f"{group.name} runs with less than fencing (requires = {group.requires}): {group.unsafe_reason}"
+            yield _point(text, POOR)
+    for warning in status.warnings:
+        yield _point(warning, POOR)
+
+
+def _point(text: str, style: str) -> RenderableType:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(Text("!", style=style), Text(text, style=style))
+    return grid
+
+
+def _group(group: GroupView, status: Status) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style=DIM, no_wrap=True)
+    grid.add_column(overflow="fold")
+    phase = Text.assemble((group.phase.value.upper(), PHASE_STYLE.get(group.phase, BAD)))
+    if group.owner is not None:
+        phase.append(f" on {group.owner}")
+    if group.since_ms:
+        phase.append(f" for {ago(max(0, status.at_ms - group.since_ms))}, since {moment(group.since_ms)}")
+    grid.add_row("state", phase)
+    asked = f", asked by {group.actor}" if group.actor not in ("", "hamail") else ""
+    because = f" ({group.reason})" if group.reason else ""
+    grid.add_row("why", Text(f"{group.trigger}{asked}{because}. {group.sentence}".strip()))
+    if group.phase is Phase.BLOCKED:
+        step = f"make sure that {group.owner} is off, then: hamailctl fence confirm {group.owner}"
+        grid.add_row("next step", Text(f"{step}; or: hamailctl clear {group.name}", style="bold"))
+    grid.add_row("standby", _candidates(group))
+    if group.lease_ms is not None and not status.maintenance.on:
+        style = "" if group.lease_ms > 0 else BAD
+        grid.add_row("lease", Text(f"{took(group.lease_ms)} left, if no majority renews it", style=style))
+    grid.add_row("split brain", Text(f"kept away by {group.protection} (requires = {group.requires})"))
+    grid.add_row("resources", _resources(group))
+    return Group(Text(group.name, style="bold"), Padding(grid, (0, 0, 0, 2)))
+
+
+def _candidates(group: GroupView) -> Text:
+    lines = Text()
+    for candidate in group.candidates:
+        if candidate.node == group.owner:
+            continue
+        able = candidate.eligible
+        lines.append("\n" if lines else "")
+        lines.append(f"{candidate.node} {'could take over' if able else 'could NOT'}", style=GOOD if able else BAD)
+        lines.append(f": {candidate.reason}" if candidate.reason else "")
+    return lines or Text("no other node may own it", style=POOR)
+
+
+def _resources(group: GroupView) -> Text:
+    line = Text()
+    for name, state in group.resources.items():
+        line.append("  " if line else "")
+        line.append(f"{name} ").append(state, style=RESOURCE_STYLE.get(state, DIM))
+    return line or Text("none", style=DIM)
+
+
+def _nodes(status: Status) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style=DIM)
+    table.add_column("node", no_wrap=True, style="bold")
+    table.add_column("role", no_wrap=True)
+    table.add_column("state", overflow="fold", ratio=2)
+    table.add_column("watchdog", no_wrap=True)
+    table.add_column("fencing it", overflow="fold", ratio=2)
+    table.add_column("heard", no_wrap=True)
+    for node in status.nodes:
+        role = _role(node, status)
+        heard = Text("here", style=DIM) if node.name == status.node else _heard(node)
+        table.add_row(node.name, role, _state(node), _watchdog(node), _fencing(node), heard)
+    return table
+
+
+def _role(node: NodeView, status: Status) -> str:
+    if node.witness:
+        return "witness"
+    held = [group for group in status.groups if group.owner == node.name]
+    if any(group.phase is Phase.ACTIVE for group in held):
+        return "active"
+    return "may hold" if held else "standby"
+
+
+def _heard(node: NodeView) -> Text:
+    return Text(f"{roughly(node.silent_ms)} ago", style=DIM if node.alive else BAD)
+
+
+def _state(node: NodeView) -> Text:
+    if node.fence is not None:
+        order = node.fence
+        return Text(f"being fenced with {order.device} by {order.by}, attempt {order.attempt}", style=BAD)
+    if not node.alive:
+        return Text("not heard" + (", called lost by a majority" if node.suspected else ""), style=BAD)
+    if node.restarting:
+        return Text("hamaild restarts", style=POOR)
+    if not node.joined:
+        return Text("has not joined" + (f": {node.detail}" if node.detail else ""), style=POOR)
+    if node.standby:
+        return Text("put on standby by hand", style=POOR)
+    if node.witness:
+        return Text("votes", style=GOOD)
+    if not node.ready:
+        return Text(f"not ready: {node.detail or 'no reason given'}", style=POOR)
+    return Text("ready", style=GOOD)
+
+
+def _watchdog(node: NodeView) -> Text:
+    if node.witness:
+        return Text("-", style=DIM)
+    return Text(node.watchdog, style=GOOD if node.watchdog == "armed" else POOR)
+
+
+def _fencing(node: NodeView) -> Text:
+    if node.witness:
+        return Text("-", style=DIM)
+    cell = Text()
+    for device, failure in node.fence_devices.items():
+        cell.append("\n" if cell else "").append(f"{device} ")
+        cell.append(failure or "ready", style=BAD if failure else GOOD)
+    if node.fence_failure:
+        cell.append("\n" if cell else "").append(f"last: {node.fence_failure}", style=BAD)
+    return cell or Text("no device", style=POOR)
