@@ -1,0 +1,161 @@
+"""Puts the parts of hamaild together."""
+
+import asyncio
+import random
+import signal
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import structlog
+
+from hamail import __version__
+from hamail.consensus.journal import JournalError, Work
+from hamail.consensus.syncobj import SyncObjConsensus, Written
+from hamail.control.server import ControlServer
+from hamail.core.engine import Engine
+from hamail.daemon.backend import DaemonBackend
+from hamail.daemon.barred import BarredError, BarredFile
+from hamail.daemon.executor_link import ExecutorLink
+from hamail.daemon.prober import Prober
+from hamail.daemon.shell import Shell, boottime_ns, wall_ms
+from hamail.executor.notify import from_environment
+from hamail.model.spec import ClusterSpec
+from hamail.transport.certificates import Certificates
+from hamail.transport.transport import Transport
+
+if TYPE_CHECKING:
+    from hamail.config.node import NodeConfig
+
+ALIVE_EVERY_S = 1.0
+FLUSH_S = 0.05
+
+log = structlog.get_logger("hamail")
+
+
+class Daemon:
+    """Composes the parts; `run` returns after SIGTERM or SIGINT."""
+
+    def __init__(self, node: "NodeConfig", spec: ClusterSpec, source: str) -> None:
+        """Raises CertificateError, ValueError. A damaged state file makes the node passive, it raises nothing."""
+        barred = BarredFile(node.state_dir / "barred")
+        problem = ""
+        try:
+            known = barred.load()
+        except BarredError as e:
+            known, problem = {}, str(e)
+        self.engine = Engine(
+            me=node.node,
+            bootstrap=spec,
+            source=source,
+            barred=known,
+            life=str(uuid.uuid4()),
+            now_ns=boottime_ns(),
+            version=__version__,
+        )
+        self.notifier = from_environment()
+        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._alive_at_s = 0.0
+        self.shell = Shell(self.engine, barred, self._alive)
+        self.transport = self._transport(node, spec)
+        self.shell.links = self.transport
+        self.consensus = self._consensus(node, spec)
+        if not problem:
+            problem = self._open_log()
+        if problem:
+            self.engine.fail(problem)
+        self.link = ExecutorLink(node.executor_socket, self.shell.on_notice, self.shell.on_executor_lost)
+        if not spec.nodes[node.node].witness:
+            self.shell.executor = self.link
+        self.control = ControlServer(DaemonBackend(self.shell), node.control_socket, node.control_group)
+        self.prober = Prober(self.shell)
+
+    async def run(self) -> None:
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        await self.start()
+        await stopping.wait()
+        await self.stop()
+
+    async def start(self) -> None:
+        """Raises OSError or LookupError when an address or the socket cannot be had."""
+        await self.transport.start()
+        await self.control.start()
+        if self.shell.executor is not None:
+            self.link.start()
+        self.shell.start()
+        self.prober.start()
+        self.notifier.send("READY=1", f"STATUS={self.engine.problem or 'running'}")
+        log.info("hamaild is up", node=self.engine.me, version=__version__)
+
+    async def stop(self) -> None:
+        """Say good-bye, then end everything; what runs on this node stays with the executor."""
+        self.notifier.send("STOPPING=1")
+        await self.prober.stop()
+        self.shell.perform(self.engine.leave(boottime_ns(), wall_ms()))
+        await asyncio.sleep(FLUSH_S)
+        self.shell.stop()
+        await self.control.stop()
+        await self.link.stop()
+        if self.shell.consensus is not None:
+            self.consensus.stop()
+        self._disk.shutdown()
+        await self.transport.stop()
+
+    def _alive(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._alive_at_s >= ALIVE_EVERY_S:
+            self._alive_at_s = now_s
+            self.notifier.send("WATCHDOG=1")
+
+    def _transport(self, node: "NodeConfig", spec: ClusterSpec) -> Transport:
+        me = spec.nodes[node.node]
+        return Transport(
+            me=node.node,
+            cluster=spec.name,
+            peers={name: (n.address, n.port) for name, n in spec.nodes.items() if name != node.node},
+            bind=(node.bind_address or me.address, me.port),
+            certificates=Certificates.of(node.certificates),
+            on_message=self.shell.on_message,
+            on_link=lambda peer, up, why: log.info("link", peer=peer, up=up, why=why),
+            now_ns=boottime_ns,
+        )
+
+    def _consensus(self, node: "NodeConfig", spec: ClusterSpec) -> SyncObjConsensus:
+        return SyncObjConsensus(
+            node=node.node,
+            voters=spec.voters(),
+            cluster=spec.name,
+            path=node.state_dir / "log",
+            machine=self.shell.machine,
+            timings=self.engine.timings,
+            send=self.shell.send_raft,
+            now_ns=boottime_ns,
+            rng=random.Random(),  # noqa: S311 - election jitter
+            background=self._write,
+            wake=self.shell.wake,
+        )
+
+    def _write(self, work: Work, written: Written) -> None:
+        """Let a thread wait for the disk: leases and heartbeats must not."""
+        loop = asyncio.get_running_loop()
+
+        def run() -> None:
+            error: JournalError | None = None
+            try:
+                work()
+            except JournalError as e:
+                error = e
+            loop.call_soon_threadsafe(written, error)
+
+        self._disk.submit(run)
+
+    def _open_log(self) -> str:
+        """Why this node takes no part; empty when it does."""
+        try:
+            self.consensus.start()
+        except JournalError as e:
+            return str(e)
+        self.shell.consensus = self.consensus
+        return ""
