@@ -1,0 +1,105 @@
+"""File operations of the journal, as a port: the real disk here, a simulated one elsewhere.
+
+All methods may raise OSError. Nothing is durable before `sync` (data) or `sync_directory` (names) has returned.
+"""
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Protocol
+
+
+class DiskFile(Protocol):
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Write all of `data`, or raise."""
+
+    def truncate(self, size: int) -> None: ...
+
+    def sync(self) -> None:
+        """fdatasync. After a failure nothing is known about what was written: the caller must not try again."""
+
+    def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    def read(self, path: Path) -> bytes:
+        """The whole file. Raises FileNotFoundError."""
+
+    def exists(self, path: Path) -> bool: ...
+
+    def open(self, path: Path, *, create: bool = False) -> DiskFile:
+        """For writing in place. `create` makes an empty file (or empties an existing one)."""
+
+    def replace(self, source: Path, target: Path) -> None: ...
+
+    def remove(self, path: Path) -> None: ...
+
+    def make_directory(self, path: Path) -> None: ...
+
+    def sync_directory(self, path: Path) -> None: ...
+
+    def lock(self, path: Path) -> DiskFile:
+        """Hold the file exclusively until it is closed or this process ends. Raises BlockingIOError."""
+
+
+class RealFile:
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._descriptor, view, offset)
+            if written == 0:
+                raise OSError(errno.EIO, "the disk accepted no data")
+            offset += written
+            view = view[written:]
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._descriptor, size)
+
+    def sync(self) -> None:
+        os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class RealDisk:
+    def read(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
+    def open(self, path: Path, *, create: bool = False) -> RealFile:
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if create else 0)
+        return RealFile(os.open(path, flags, 0o600))
+
+    def replace(self, source: Path, target: Path) -> None:
+        source.replace(target)
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def make_directory(self, path: Path) -> None:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def sync_directory(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def lock(self, path: Path) -> RealFile:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return RealFile(descriptor)

@@ -1,0 +1,374 @@
+"""The durable half of Raft: term, vote, entries and the snapshot they stand on, in one append-only file.
+
+Nothing here touches the disk by itself once the journal is open. Changes collect as records; `take` gives them as one
+piece of work (write + fdatasync, or a whole new file on compaction), and whoever sends messages runs that work first.
+The first error of the disk is the last: the journal fails for good, because after a failed fsync nothing is known.
+
+The object also has the face that PySyncObj wants of a journal (camelCase methods, list access by position).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias, overload
+
+from hamail.consensus.disk import Disk, DiskFile, RealDisk
+from hamail.consensus.records import (
+    FORMAT,
+    BadJournal,
+    Ballot,
+    Entry,
+    Identity,
+    Opened,
+    Record,
+    Rejoining,
+    Snapshot,
+    Truncated,
+    batch,
+    scan,
+)
+from hamail.model.ids import LogIndex, NodeName
+
+Work: TypeAlias = Callable[[], None]
+LogEntry: TypeAlias = tuple[bytes, LogIndex, int]  # command, index, term: the shape that PySyncObj handles
+
+FILE = "journal"
+NEW_FILE = "journal.new"
+IDENTITY_FILE = "identity"
+LOCK_FILE = "lock"
+GROW_BYTES = 256 * 1024  # the file grows by zeros written ahead, so that a full disk is met before it matters
+
+
+class JournalError(Exception):
+    """This node must not take part. The message is a sentence for the operator."""
+
+
+class JournalMissing(JournalError):
+    """There is no journal where one must be: never set up, or lost."""
+
+
+def initialise(
+    path: Path, cluster: str, node: NodeName, *, disk: Disk | None = None, replaced_disk: bool = False
+) -> None:
+    """Create an empty journal in directory `path`: the first set-up of a node, ordered by an operator.
+
+    `replaced_disk`: the node was a member before and has lost its journal. It then votes only after it has caught up
+    with a leader that was elected without it, since it may have forgotten votes and entries it had answered for.
+    Raises JournalError if a journal exists, or on a trace of an earlier membership without `replaced_disk`.
+    """
+    disk = disk or RealDisk()
+    try:
+        if disk.exists(path / FILE):
+            raise JournalError(f"{path / FILE} exists already; nothing was changed")
+        if disk.exists(path / IDENTITY_FILE) and not replaced_disk:
+            raise JournalError(
+                f"{path} belonged to a member of a cluster before and its journal is gone; nothing was changed. "
+                "If the disk was lost or wiped, initialise it as a replaced disk"
+            )
+        disk.make_directory(path)
+        records: list[Record] = [Identity(FORMAT, cluster, node), Opened(0), Ballot(0, None)]
+        if replaced_disk:
+            records.append(Rejoining(pending=True, above_term=0))
+        _write_file(disk, path, FILE, batch(1, records))
+        _write_file(disk, path, IDENTITY_FILE, f"{cluster}/{node}\n".encode())
+    except OSError as error:
+        raise JournalError(f"cannot create a journal in {path}: {error}") from error
+
+
+def _write_file(disk: Disk, path: Path, name: str, data: bytes) -> None:
+    """A file that is there whole or not at all, whatever happens meanwhile."""
+    new = path / NEW_FILE
+    file = disk.open(new, create=True)
+    try:
+        file.write_at(0, data)
+        file.sync()
+    finally:
+        file.close()
+    disk.replace(new, path / name)
+    disk.sync_directory(path)
+
+
+class Journal:
+    def __init__(self, path: Path, cluster: str, node: NodeName, *, disk: Disk | None = None) -> None:
+        """Open an existing journal. Raises JournalMissing, or JournalError with the reason."""
+        self.path = path
+        self.term = 0
+        self.vote: NodeName | None = None
+        self.incarnation = 0
+        self.snapshot: Snapshot | None = None
+        self.rejoining = Rejoining(pending=False, above_term=0)
+        self.dropped_torn_tail = False
+        self._disk = disk or RealDisk()
+        self._identity = Identity(FORMAT, cluster, node)
+        self._entries: list[LogEntry] = []
+        self._pending: list[Record] = []
+        self._replace_file = False
+        self._expected: list[LogEntry] = []
+        self._failure = ""
+        self._file: DiskFile | None = None
+        self._lock: DiskFile | None = None
+        self._number = 1
+        self._offset = 0
+        self._size = 0
+        try:
+            self._open()
+        except BaseException:
+            self._destroy()
+            raise
+
+    # ------------------------------------------------------------------ opening
+
+    def _open(self) -> None:
+        try:
+            data = self._read()
+            self._lock = self._disk.lock(self.path / LOCK_FILE)
+            data = self._disk.read(self.path / FILE)  # again: only now is it surely ours
+            self._disk.remove(self.path / NEW_FILE)  # an interrupted compaction; the old file is the valid one
+            records, self._offset, self._number, torn = scan(data)
+            for record in records:
+                self._replay(record)
+            self._file = self._disk.open(self.path / FILE)
+            self._size = len(data)
+            if torn:
+                self.dropped_torn_tail = True
+                self._file.truncate(self._offset)
+                self._size = self._offset
+            self._note(Opened(self.incarnation + 1))
+            work = self.take()
+            assert work is not None
+            work()
+        except BlockingIOError:
+            raise JournalError(f"{self.path} is in use by another process") from None
+        except BadJournal as error:
+            raise JournalError(
+                f"the journal {self.path / FILE} is damaged: {error}. This node must not vote; "
+                "replace its disk and initialise it as a replaced disk"
+            ) from None
+        except OSError as error:
+            raise JournalError(f"cannot open the journal in {self.path}: {error}") from error
+
+    def _read(self) -> bytes:
+        try:
+            return self._disk.read(self.path / FILE)
+        except FileNotFoundError:
+            known = self._disk.exists(self.path / IDENTITY_FILE)
+            state = "was lost, although this node is a member of a cluster" if known else "does not exist"
+            raise JournalMissing(
+                f"the journal {self.path / FILE} {state}. This node takes no part until an operator "
+                "initialises it (as a replaced disk, if it was a member before)"
+            ) from None
+
+    def _replay(self, record: Record) -> None:
+        match record:
+            case Identity():
+                self._check_identity(record)
+            case Opened(incarnation):
+                self.incarnation = incarnation
+            case Ballot(term, vote):
+                if term < self.term:
+                    raise BadJournal(f"term {term} is recorded after term {self.term}")
+                self.term, self.vote = term, vote
+            case Entry(command, index, term):
+                if self._entries and index != self._entries[-1][1] + 1:
+                    raise BadJournal(f"entry {index} is recorded after entry {self._entries[-1][1]}")
+                self._entries.append((command, index, term))
+            case Truncated(index):
+                del self._entries[self._position(index) :]
+            case Rejoining():
+                self.rejoining = record
+            case Snapshot():
+                self.snapshot = record
+
+    def _check_identity(self, found: Identity) -> None:
+        if found.format != FORMAT:
+            raise JournalError(f"{self.path / FILE} has format {found.format}; this version reads {FORMAT}")
+        if found != self._identity:
+            raise JournalError(
+                f"{self.path / FILE} belongs to node {found.node!r} of cluster {found.cluster!r}, "
+                f"not to node {self._identity.node!r} of cluster {self._identity.cluster!r}"
+            )
+
+    # ------------------------------------------------------------------ what hamail asks
+
+    @property
+    def failure(self) -> str:
+        return self._failure
+
+    @property
+    def first_index(self) -> LogIndex:
+        return self._entries[0][1] if self._entries else 0
+
+    @property
+    def last_index(self) -> LogIndex:
+        return self._entries[-1][1] if self._entries else 0
+
+    @property
+    def last_term(self) -> int:
+        return self._entries[-1][2] if self._entries else 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self._offset
+
+    def term_at(self, index: LogIndex) -> int | None:
+        """Term of the entry, or None if the log does not (any longer, or yet) hold it."""
+        position = index - self.first_index
+        return self._entries[position][2] if 0 <= position < len(self._entries) else None
+
+    def end_rejoining(self) -> None:
+        self._set_rejoining(Rejoining(pending=False, above_term=0))
+
+    def note_rejoining(self, above_term: int) -> None:
+        self._set_rejoining(Rejoining(pending=True, above_term=above_term))
+
+    def _set_rejoining(self, record: Rejoining) -> None:
+        self.rejoining = record
+        self._note(record)
+
+    def compact(self, snapshot: Snapshot) -> None:
+        """Forget what the snapshot covers. File and snapshot change together, in one rename, with the next `take`."""
+        position = self._position(snapshot.previous.index)
+        assert self._entries[position] == _log_entry(snapshot.previous), "the snapshot does not fit the log"
+        self._entries = self._entries[position:]
+        self.snapshot = snapshot
+        self._replace_file = True
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Another node's snapshot takes the place of the whole log."""
+        self._entries = [_log_entry(snapshot.previous), _log_entry(snapshot.last)]
+        self.snapshot = snapshot
+        self._replace_file = True
+
+    def take(self) -> Work | None:
+        """What must be done, once, to make all changes so far durable; None if they are.
+
+        The work may run in another thread. Until it has returned, nothing that depends on the changes may be sent and
+        no method may be called. It raises JournalError, and then the journal has failed.
+        """
+        if self._failure:
+            raise JournalError(self._failure)
+        if self._replace_file:
+            data = batch(1, self._whole())
+            self._replace_file = False
+            self._pending.clear()
+            return lambda: self._guard(lambda: self._rewrite(data))
+        if not self._pending:
+            return None
+        data = batch(self._number, self._pending)
+        self._pending.clear()
+        return lambda: self._guard(lambda: self._append(data))
+
+    def _whole(self) -> list[Record]:
+        records: list[Record] = [self._identity, Opened(self.incarnation), Ballot(self.term, self.vote)]
+        if self.rejoining.pending:
+            records.append(self.rejoining)
+        if self.snapshot is not None:
+            records.append(self.snapshot)
+        records.extend(Entry(*entry) for entry in self._entries)
+        return records
+
+    def _guard(self, work: Work) -> None:
+        try:
+            work()
+        except OSError as error:
+            self._failure = (
+                f"cannot write the journal in {self.path}: {error.strerror or error}. This node no longer votes "
+                "or coordinates; repair the disk (is it full?) and restart hamaild"
+            )
+            raise JournalError(self._failure) from error
+
+    def _append(self, data: bytes) -> None:
+        assert self._file is not None
+        if self._offset + len(data) > self._size:
+            grow = max(GROW_BYTES, len(data))
+            self._file.write_at(self._size, bytes(grow))
+            self._file.sync()
+            self._size += grow
+        self._file.write_at(self._offset, data)
+        self._file.sync()
+        self._offset += len(data)
+        self._number += 1
+
+    def _rewrite(self, data: bytes) -> None:
+        whole = data + bytes(GROW_BYTES)
+        _write_file(self._disk, self.path, FILE, whole)
+        if self._file is not None:
+            self._file.close()
+        self._file = self._disk.open(self.path / FILE)
+        self._offset, self._size, self._number = len(data), len(whole), 2
+
+    def _note(self, record: Record) -> None:
+        if not self._replace_file:  # else the new file is made from what is in memory
+            self._pending.append(record)
+        if isinstance(record, Opened):
+            self.incarnation = record.incarnation
+
+    def _position(self, index: LogIndex) -> int:
+        position = index - self.first_index
+        if not 0 <= position <= len(self._entries):
+            raise BadJournal(f"index {index} is outside of the log ({self.first_index} to {self.last_index})")
+        return position
+
+    # ------------------------------------------------------------------ what PySyncObj asks
+
+    def add(self, command: bytes, idx: LogIndex, term: int) -> None:
+        entry = (command, idx, term)
+        assert not self._entries or idx == self._entries[-1][1] + 1, "the log must not have gaps"
+        if self._expected:
+            assert self._expected.pop(0) == entry, "only what the installed snapshot holds may follow `clear`"
+        else:
+            self._note(Entry(command, idx, term))
+        self._entries.append(entry)
+
+    def clear(self) -> None:
+        """Called only right after `install`; what follows is the same two entries again, so nothing is forgotten."""
+        self._expected = self._entries
+        self._entries = []
+
+    def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803
+        if entryFrom < len(self._entries):
+            self._note(Truncated(self._entries[entryFrom][1]))
+            del self._entries[entryFrom:]
+
+    def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
+        """PySyncObj trims after its serialiser says done; `compact` has trimmed already."""
+        assert entryTo == 0, "the log is compacted only together with a snapshot"
+
+    @overload
+    def __getitem__(self, item: int) -> LogEntry: ...
+    @overload
+    def __getitem__(self, item: slice) -> list[LogEntry]: ...
+    def __getitem__(self, item: int | slice) -> LogEntry | list[LogEntry]:
+        return self._entries[item]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def setCurrentTerm(self, term: int, votedForNodeId: NodeName | None) -> None:  # noqa: N802, N803
+        if (term, votedForNodeId) != (self.term, self.vote):
+            self.term, self.vote = term, votedForNodeId
+            self._note(Ballot(term, votedForNodeId))
+
+    def getCurrentTerm(self) -> int:  # noqa: N802
+        return self.term
+
+    def getVotedForNodeId(self) -> NodeName | None:  # noqa: N802
+        return self.vote
+
+    def setRaftCommitIndex(self, raftCommitIndex: LogIndex) -> None:  # noqa: N802, N803
+        """Not kept: it is learnt again from the next leader, and a wrong one on disk could do harm."""
+
+    def getRaftCommitIndex(self) -> LogIndex:  # noqa: N802
+        return self.snapshot.last.index if self.snapshot is not None else 1
+
+    def onOneSecondTimer(self) -> None:  # noqa: N802
+        pass
+
+    def _destroy(self) -> None:
+        for file in (self._file, self._lock):
+            if file is not None:
+                file.close()
+        self._file = self._lock = None
+
+
+def _log_entry(entry: Entry) -> LogEntry:
+    return (entry.command, entry.index, entry.term)

@@ -1,0 +1,71 @@
+"""The narrow port behind which the replicated log lives. Everything else in hamail knows only this.
+
+Leadership is for display and for choosing who coordinates. It is never an authority: only committed entries are.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from msgspec import Struct
+
+from hamail.model.commands import AnyCommand, Outcome, Unknown
+from hamail.model.ids import LogIndex, NodeName
+
+Done: TypeAlias = Callable[[Outcome | Unknown], None]
+Send: TypeAlias = Callable[[NodeName, bytes], bool]
+"""Hand a payload to a peer. False: not connected, the payload is dropped. Order must hold, nothing may come twice."""
+
+NOT_LOGGED: LogIndex = 0  # index of an Outcome that was refused before it could enter the log: surely not done
+
+
+class Machine(Protocol):
+    """The replicated state machine. Deterministic and total: it must never raise, read a clock or roll dice."""
+
+    def apply(self, index: LogIndex, command: AnyCommand) -> Outcome:
+        """Apply one committed command. `index` is the same on all nodes and only grows."""
+
+    def snapshot(self) -> bytes:
+        """The whole state after the last `apply`."""
+
+    def restore(self, data: bytes) -> None:
+        """Replace the state by what `snapshot` gave, here or on another node."""
+
+
+class ConsensusHealth(Struct, frozen=True, kw_only=True):
+    """What this node believes. Display only."""
+
+    leader: NodeName | None = None
+    is_leader: bool = False
+    term: int = 0
+    applied: LogIndex = 0
+    last_index: LogIndex = 0
+    caught_up_term: bool = False  # this leader has applied an entry of its own term, hence all that it inherited
+    journal_ok: bool = True
+    problem: str = ""  # why this node takes no part, in a sentence for the operator
+    heard_leader_ms: int = 0  # since a leader was last heard; 0 on the leader itself
+
+
+class Consensus(Protocol):
+    def start(self) -> None:
+        """Open the journal and take part. Raises `JournalError`; `health().problem` then says the same."""
+
+    def stop(self) -> None:
+        """Take no further part. Proposals without a result end as `Unknown`."""
+
+    def tick(self, now_ns: int) -> None:
+        """Do all pending work. Call at least every 50 ms, and soon after `deliver` and `propose` (see `wake`)."""
+
+    def deliver(self, peer: NodeName, payload: bytes) -> None:
+        """A payload from an authenticated peer. Cheap; the work is done by the next `tick`."""
+
+    def propose(self, command: AnyCommand, done: Done) -> None:
+        """Bring a command into the log, from any node. `done` is called exactly once, from a later `tick` or `stop`.
+
+        With an `Outcome`, the command is applied *on this node* at that index, and so is everything committed before
+        it was proposed. An `Outcome` that is not accepted has changed nothing (index 0: it never entered the log).
+        """
+
+    def transfer_leadership(self, to: NodeName) -> bool:
+        """Ask `to` to take over the lead at once. False: not leader, or `to` is not caught up. True: asked."""
+
+    def health(self) -> ConsensusHealth: ...
