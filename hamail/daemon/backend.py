@@ -3,7 +3,6 @@
 import asyncio
 
 from hamail import __version__
-from hamail.config import ConfigError, diff, parse_cluster
 from hamail.control.port import NotProposed
 from hamail.core import explain, placement
 from hamail.core.facts import Facts
@@ -57,6 +56,8 @@ class DaemonBackend:
         return None, tuple(c.reason for c in candidates if c.node in listed) or (f"{group} has no other node",)
 
     def check_config(self, source: str) -> tuple[ClusterSpec | None, tuple[str, ...], tuple[str, ...]]:
+        from hamail.config import ConfigError, diff, parse_cluster
+
         try:
             spec = parse_cluster(source, "the given configuration")
         except ConfigError as e:
