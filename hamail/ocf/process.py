@@ -147,15 +147,36 @@ def in_group(pgrp: int) -> list[Process]:
     return found
 
 
-def running(exe: str) -> list[Process]:
-    """All processes that run the program `exe`, in this pid namespace and those below."""
-    real = os.path.realpath(exe)
+def below(folder: str, programs: frozenset[str] = frozenset()) -> list[Process]:
+    """Live processes of this pid namespace whose program lies below `folder` or is one of `programs`.
+
+    Containers on this machine may run the same programs: they live in other pid namespaces and are none of ours.
+    """
+    prefix = os.path.realpath(folder) + "/"
+    mine = _pid_namespace("self")
     found = []
     for pid in all_pids():
-        process = find(pid)
-        if process is not None and os.path.realpath(process.exe()) == real:
-            found.append(process)
+        exe = Process(pid, 0).exe()
+        if (exe.startswith(prefix) or exe in programs) and _pid_namespace(str(pid)) == mine:
+            process = find(pid)
+            if process is not None:
+                found.append(process)
     return found
+
+
+def _pid_namespace(pid: str) -> str:
+    try:
+        return str((PROC / pid / "ns" / "pid").readlink())
+    except OSError:
+        return ""
+
+
+def working_directory(process: Process) -> str:
+    """By name, without touching the storage it lies on."""
+    try:
+        return str((PROC / str(process.pid) / "cwd").readlink())
+    except OSError:
+        return ""
 
 
 def boottime_s() -> float:
