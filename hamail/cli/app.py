@@ -55,9 +55,9 @@ class App:
         return self._console
 
     def say(self, text: str = "", style: str = "") -> None:
-        """One line for people; silent with --json."""
+        """One line for people, broken by the terminal only (so it can be copied); silent with --json."""
         if not self.json:
-            self.console.print(text, style=style or None)
+            self.console.print(text, style=style or None, soft_wrap=True)
 
     def emit(self, value: Any) -> None:
         """One JSON document."""

@@ -33,10 +33,10 @@ def config() -> None:
 @pass_app
 def check(app: App, file: Path) -> None:
     """Check FILE; nothing is changed. Works without a running hamaild."""
+    source = _read(app, file)
     from hamail.config import ConfigError, parse_cluster
     from hamail.control.client import ControlError
 
-    source = _read(app, file)
     try:
         spec = parse_cluster(source, str(file))
     except ConfigError as error:

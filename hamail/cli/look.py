@@ -173,7 +173,7 @@ def why(app: App, group: str) -> None:
 def timing(app: App, detection: int | None, watchdog: int | None) -> None:
     """All durations that follow from `detection`."""
     if detection is None and watchdog is None:
-        table, source = app.client.timings().timings, "as applied"
+        table, source = _applied(app)
     else:
         table, source = _derived(app, detection or DETECTION_MS, watchdog or WATCHDOG_MS), "computed, not applied"
     if app.json:
@@ -182,6 +182,15 @@ def timing(app: App, detection: int | None, watchdog: int | None) -> None:
     from hamail.cli.timing_view import render
 
     app.console.print(render(table, source))
+
+
+def _applied(app: App) -> "tuple[Timings, str]":
+    from hamail.control.client import DaemonDown
+
+    try:
+        return app.client.timings().timings, "as applied"
+    except DaemonDown:
+        return _derived(app, DETECTION_MS, WATCHDOG_MS), "for the default settings, since hamaild is not running"
 
 
 def _derived(app: App, detection_ms: int, watchdog_ms: int) -> "Timings":
