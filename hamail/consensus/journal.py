@@ -275,6 +275,9 @@ class Journal:
                 "or coordinates; repair the disk (is it full?) and restart hamaild"
             )
             raise JournalError(self._failure) from error
+        except Exception as error:
+            self._failure = f"writing the journal in {self.path} failed unexpectedly: {error!r}"
+            raise JournalError(self._failure) from error
 
     def _append(self, data: bytes) -> None:
         assert self._file is not None

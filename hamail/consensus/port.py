@@ -41,7 +41,8 @@ class ConsensusHealth(Struct, frozen=True, kw_only=True):
     last_index: LogIndex = 0
     caught_up_term: bool = False  # this leader has applied an entry of its own term, hence all that it inherited
     journal_ok: bool = True
-    problem: str = ""  # why this node takes no part, in a sentence for the operator
+    problem: str = ""  # why this node has stopped for good (fail-stop), in a sentence for the operator
+    hindrance: str = ""  # why it takes less than its full part just now; passes by itself
     heard_leader_ms: int = 0  # since a leader was last heard; 0 on the leader itself
 
 

@@ -113,6 +113,7 @@ class SyncObjConsensus:
         self._proposals = Proposals(timings.propose_ms, timings.raft_append_ms)
         self._election = Election(node, self._majority, timings.election_min_ms, timings.election_max_ms, rng)
         self._inbox: deque[tuple[NodeName, Envelope]] = deque(maxlen=MAX_INBOX)
+        self._forwarded: list[tuple[NodeName, Forward]] = []
         self._votes: tuple[int, set[NodeName]] = (0, set())
         self._problem = ""
         self._library: Any = None
@@ -279,6 +280,13 @@ class SyncObjConsensus:
             self._wake()
 
     def _hand_over_proposals(self) -> None:
+        """All messages are handled by now, so PySyncObj logs these in this tick or refuses them; it passes none on."""
+        for peer, forward in self._forwarded:
+            if self._is_leader:
+                self._submit(forward.command, forward.number, peer)
+            else:
+                self._link.post(peer, NotLeader(forward.number))
+        self._forwarded.clear()
         leader = self._leader()
         if leader is None:
             return
@@ -353,11 +361,8 @@ class SyncObjConsensus:
             case TimeoutNow():
                 if not self._link.mute and body.term == envelope.term:
                     self._pass_on(peer, body)
-            case Forward(number, command):
-                if self._is_leader:
-                    self._submit(command, number, peer)
-                else:
-                    self._link.post(peer, NotLeader(number))
+            case Forward():
+                self._forwarded.append((peer, body))
             case NotLeader(number):
                 self._proposals.not_done(number, peer, self._now_ns)
             case StepDown(term):
@@ -544,7 +549,8 @@ class SyncObjConsensus:
             last_index=self._journal.last_index,
             caught_up_term=is_leader and self._journal.term_at(applied) == self._journal.term,
             journal_ok=not self._journal.failure,
-            problem=self._problem or self._hindrance(now_ns),
+            problem=self._problem,
+            hindrance=self._hindrance(now_ns),
             heard_leader_ms=max(0, since_ns) // MS,
         )
 
