@@ -154,6 +154,9 @@ class Cluster:
         assert leader is not None
         return leader
 
+    def command(self, text: str) -> AnyCommand:
+        return note(text)
+
     def propose(self, name: str, text: str) -> list[Outcome | Unknown]:
         results: list[Outcome | Unknown] = []
         self.nodes[name].propose(note(text), results.append)
