@@ -1,2 +1,2 @@
-"""A laboratory of real nodes on one machine: two mail servers and a witness, each a Debian with its own systemd, network
-namespace, Postfix and Dovecot; a shared LUN, watchdogs, a power distribution unit and a switch that can break."""
+"""A laboratory of real nodes on one machine: two mail servers and a witness, each a Debian with its own systemd, own
+network namespace, Postfix and Dovecot; a shared LUN, watchdogs, a power distribution unit, a switch that can break."""

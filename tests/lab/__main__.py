@@ -7,7 +7,7 @@ import sys
 from tests.lab import cgroup, features
 from tests.lab.lab import Lab, LabError, labs, top_folder
 from tests.lab.node import ENVIRONMENT, REBOOT_STATUS, NodeError
-from tests.lab.pdu import Mode
+from tests.lab.pdu import Mode, Pdu
 
 USAGE, FAILED = 2, 1
 
@@ -51,7 +51,8 @@ def parser() -> argparse.ArgumentParser:
     command("san-resume", "and goes on", "node")
     commands.add_parser("pdu", help="how the PDU behaves").add_argument("mode", choices=[*Mode])
     command("status", "what is on, and whether the cluster is healthy")
-    for name in ("power-lost", "watchdog-expired"):  # used by the lab itself
+    commands.add_parser("serve-pdu")  # this and those below are used by the lab itself
+    for name in ("power-lost", "watchdog-expired"):
         sub = commands.add_parser(name)
         sub.add_argument("node")
         sub.add_argument("generation", type=int)
@@ -102,6 +103,8 @@ def act(lab: Lab, options: argparse.Namespace) -> int:
             lab.pdu_mode = options.mode
         case "status":
             return status(lab)
+        case "serve-pdu":
+            Pdu(lab).serve()
         case "power-lost":
             cgroup.leave()
             lab.nodes[options.node].power_lost(options.generation, again=options.exit_status == REBOOT_STATUS)

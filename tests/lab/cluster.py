@@ -1,4 +1,4 @@
-"""What makes a lab's nodes a hamail cluster: its configuration, certificates and secrets, put where an operator would."""
+"""What makes a lab's nodes a hamail cluster: configuration, certificates and secrets, put where an operator would."""
 
 import os
 import secrets
@@ -113,8 +113,12 @@ def configure(root: Path, node: str, addresses: Addresses, detection: str, certi
         own(place, 0o700, 0)
         shutil.copyfile(password, place / "pdu")
         own(place / "pdu", 0o600, 0)
+
+
+def enable(root: Path, node: str) -> None:
+    """hamail starts at boot: `systemctl enable`, from outside."""
     wants = root / "etc/systemd/system/multi-user.target.wants"
-    for unit in UNITS[witness]:
+    for unit in UNITS[node == WITNESS]:
         link = wants / unit
         link.unlink(missing_ok=True)
         link.symlink_to(f"/usr/lib/systemd/system/{unit}")

@@ -87,6 +87,9 @@ def _cgroup_kill() -> bool:
 def _works(namespace: str, script: str, folder: Path = Path("/")) -> bool:
     command = ["unshare", namespace, "sh", "-c", script]
     try:
-        return subprocess.run(command, cwd=folder, capture_output=True, timeout=PROBE_TIMEOUT_S).returncode == 0
+        return (
+            subprocess.run(command, check=False, cwd=folder, capture_output=True, timeout=PROBE_TIMEOUT_S).returncode
+            == 0
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False

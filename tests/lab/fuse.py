@@ -1,4 +1,4 @@
-"""A FUSE file system that is one regular file, spoken straight over /dev/fuse: no libfuse, no CUSE, standard library only.
+"""A FUSE file system that is one regular file, spoken straight over /dev/fuse: standard library only.
 
 The lab serves two things this way, both from outside the node: a node's path to the shared LUN (`lun.py`) and its
 watchdog device (`watchdog.py`). The server of either can be killed or stopped like the hardware that it stands for.

@@ -111,7 +111,9 @@ class Images:
         command += [SUITE, str(target), *mirrors()]
         log = self.folder / "base.log"
         with log.open("w") as output:
-            result = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, timeout=BUILD_TIMEOUT_S)
+            result = subprocess.run(
+                command, check=False, stdout=output, stderr=subprocess.STDOUT, timeout=BUILD_TIMEOUT_S
+            )
         if result.returncode:
             shutil.rmtree(target, ignore_errors=True)
             raise RuntimeError(f"mmdebstrap failed (whole log: {log}):\n{log.read_text()[-2000:]}")
@@ -165,6 +167,7 @@ class Images:
         try:
             result = subprocess.run(
                 command,
+                check=False,
                 env=environment,
                 capture_output=True,
                 text=True,
@@ -204,7 +207,8 @@ def source_hash() -> str:
 def mirrors() -> list[str]:
     """APT source lines for SUITE by the mirrors that the host itself uses; none where it uses no Debian mirror."""
     form = "$(SITE) $(CODENAME) $(ORIGIN)"
-    listing = subprocess.run(["apt-get", "indextargets", "--format", form], capture_output=True, text=True, timeout=60)
+    command = ["apt-get", "indextargets", "--format", form]
+    listing = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     found = sorted({tuple(line.split(maxsplit=2)) for line in listing.stdout.splitlines() if line.count(" ") >= 2})
     lines = []
     for site, codename, origin in found:

@@ -77,11 +77,11 @@ class Lab:
     def exists(self) -> bool:
         return (self.folder / "lab.json").exists()
 
-    def up(self, detection: str = "1s", mmp: bool = False, watchdog_resets: bool = False) -> None:
+    def up(self, detection: str = "1s", mmp: bool = False, watchdog_resets: bool = False, hamail: bool = True) -> None:
         """Build what is not cached and boot everything, in place of an older lab of this name.
 
-        `watchdog_resets`: an expired watchdog does not leave its node off but boots it again. Raises Missing where the
-        machine cannot host a lab.
+        `hamail`: its services start at boot (else it is only installed). `watchdog_resets`: an expired watchdog does
+        not leave its node off but boots it again. Raises Missing where the machine cannot host a lab.
         """
         layers = self.build()
         self.down()
@@ -96,7 +96,7 @@ class Lab:
             made = pool.submit(lun.create, self.image, layers[0] / mailhost.LUN_CONTENT, mmp)
             cluster.make_certificates(self.folder / "pki")
             for node in self.nodes.values():
-                self._furnish(node, layers, detection)
+                self._furnish(node, layers, detection, hamail)
             made.result()
             self._start_pdu()
             list(pool.map(Node.on, self.nodes.values()))
@@ -128,21 +128,24 @@ class Lab:
         points = (line.split()[4].encode().decode("unicode_escape") for line in lines)
         return [Path(point) for point in points if point.startswith(f"{self.folder}/")]
 
-    def _furnish(self, node: Node, layers: list[Path], detection: str) -> None:
+    def _furnish(self, node: Node, layers: list[Path], detection: str, hamail: bool) -> None:
         node.folder.mkdir(parents=True, exist_ok=True)
         (node.folder / "layers").write_text("\n".join(map(str, layers)))
         node.mount_root()
         certificates = self.folder / "pki"
         cluster.configure(node.root, node.name, self.addresses, detection, certificates, self.pdu_password_file)
+        if hamail:
+            cluster.enable(node.root, node.name)
 
     def _start_pdu(self) -> None:
         group = Cgroup(f"{self.prefix}-pdu")
         group.create()
         enter = "".join(f"echo $$ >{root}/{group.name}/cgroup.procs; " for root in HIERARCHIES)
+        serve = ["-m", "tests.lab", "--lab", self.name, "serve-pdu"]
         log = self.folder / "pdu.log"
         with log.open("ab") as output:
             server = subprocess.Popen(
-                ["sh", "-e", "-c", f'{enter}exec "$@"', "-", sys.executable, "-m", "tests.lab.pdu", self.name],
+                ["sh", "-e", "-c", f'{enter}exec "$@"', "-", sys.executable, *serve],
                 cwd=SOURCE,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -188,6 +191,10 @@ class Lab:
     @property
     def watchdog_resets(self) -> bool:
         return bool(self._state().get("watchdog_resets"))
+
+    @watchdog_resets.setter
+    def watchdog_resets(self, resets: bool) -> None:
+        self._save(watchdog_resets=resets)
 
     @property
     def pdu_mode(self) -> pdu.Mode:
@@ -263,6 +270,7 @@ class Lab:
         words = ["sh", "-c", command] if isinstance(command, str) else command
         result = subprocess.run(
             self.enter(where, words),
+            check=False,
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -276,7 +284,7 @@ class Lab:
         """`hamailctl status --json` of a node; None where it gives none."""
         try:
             result = self.nodes[node].run(["hamailctl", "status", "--json"], check=False, timeout_s=10)
-            return json.loads(result.stdout)
+            return json.loads(result.stdout) if result.returncode == 0 else None
         except Exception as error:
             self.say(f"{node}: no status: {error}")
             return None

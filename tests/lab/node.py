@@ -150,7 +150,13 @@ class Node:
         limited = self.enter(["timeout", "-k", "1", str(timeout_s), *words])
         try:
             result = subprocess.run(
-                limited, capture_output=True, text=True, input=input, timeout=timeout_s + 5, env=ENVIRONMENT
+                limited,
+                check=False,
+                capture_output=True,
+                text=True,
+                input=input,
+                timeout=timeout_s + 5,
+                env=ENVIRONMENT,
             )
         except subprocess.TimeoutExpired as error:
             raise NodeError(f"{self.name}: no end of {command!r} within {timeout_s:.0f} s") from error

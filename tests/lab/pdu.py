@@ -2,13 +2,12 @@
 
 One line a connection: `USER PASSWORD COMMAND [PLUG]`, answered by `ok [VALUE]` or `error REASON`. Its `mode` is read
 from a file at each request, so that tests can make it slow, broken, silent or a liar.
-Run as `python -m tests.lab.pdu LAB`.
+Run as `python -m tests.lab --lab NAME serve-pdu`.
 """
 
 import ctypes
 import hmac
 import socket
-import sys
 import threading
 import time
 from enum import StrEnum
@@ -104,13 +103,3 @@ class Pdu:
         except Exception as error:
             return f"error {type(error).__name__}: {error}".replace("\n", " ")
         return f"error unknown command {command}"
-
-
-def main() -> None:
-    from tests.lab.lab import Lab
-
-    Pdu(Lab(sys.argv[1])).serve()
-
-
-if __name__ == "__main__":
-    main()

@@ -144,7 +144,9 @@ def ip_batch(namespace: str, *commands: str) -> None:
 
 
 def run(*command: str, check: bool = True, input_text: str | None = None) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(command, capture_output=True, text=True, input=input_text, timeout=COMMAND_TIMEOUT_S)
+    result = subprocess.run(
+        command, check=False, capture_output=True, text=True, input=input_text, timeout=COMMAND_TIMEOUT_S
+    )
     if check and result.returncode:
         raise RuntimeError(f"{' '.join(command)}: exit code {result.returncode}: {result.stderr.strip()}")
     return result
