@@ -1,0 +1,395 @@
+"""What this node holds, and what hamaild asks of it: the composition of everything in this package."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+
+from hamail.executor import verify
+from hamail.executor.agents import NAME, AgentError, Agents, Context
+from hamail.executor.cgroups import ProcessSets
+from hamail.executor.clock import NS_PER_MS, BootTimer, boottime_ns
+from hamail.executor.deadman import Deadline, Deadman
+from hamail.executor.fences import Fences
+from hamail.executor.groups import Group
+from hamail.executor.police import TICK_S, AddressEvents, Police
+from hamail.executor.processes import Processes
+from hamail.executor.resource import Tools
+from hamail.executor.watchdog import Watchdog
+from hamail.model.actions import (
+    AnyNotice,
+    AnyRequest,
+    CheckFence,
+    Cleaned,
+    CleanUp,
+    Configure,
+    DeadlinePassed,
+    Extend,
+    GroupDown,
+    GroupStopFailed,
+    Hello,
+    Maintain,
+    RestartResource,
+    RunFence,
+    StartGroup,
+    StopGroup,
+    Welcome,
+)
+from hamail.model.spec import GroupSpec
+from hamail.model.state import Incarnation
+
+GROUPS_MAX = 64
+RESOURCES_MAX = 64
+SHUTDOWN_TRIES_MAX = 2
+
+log = logging.getLogger("hamail.executor")
+
+
+@dataclass(frozen=True)
+class Settings:
+    node: str
+    agent_dirs: tuple[Path, ...]
+    watchdog_device: str | None
+    watchdog_timeout_s: int
+
+
+class Executor:
+    """Handles typed requests; every result is a notice given to `tell`."""
+
+    def __init__(self, settings: Settings, processes: Processes, sets: ProcessSets, watchdog: Watchdog) -> None:
+        self._settings = settings
+        self._sets = sets
+        self.watchdog = watchdog
+        agents = Agents(settings.agent_dirs, processes, sets)
+        self._tools = Tools(processes, sets, agents)
+        self._fences = Fences(processes, sets, self.tell)
+        self._incarnation = Incarnation(boot_id=_boot_id(), executor_id=uuid.uuid4().hex)
+        self._cluster = ""
+        self._configured: dict[str, GroupSpec] = {}
+        self._cleaned: dict[str, GroupSpec] = {}  # found or made clean here since, under this configuration
+        self._clean = False
+        self._cleaning: asyncio.Task[None] | None = None
+        self._busy_groups: set[str] = set()  # being cleaned or verified: hands off, police
+        self._held: dict[str, Group] = {}
+        self._last_epoch: dict[str, int] = {}
+        self._maintenance = False
+        self._stopping = False
+        self._listener: Callable[[AnyNotice], None] = _nobody_listens
+        self._deadman = Deadman(self._soft_passed, self._hard_passed)
+        self._police = Police(self._free_groups, self._evict, self.tell)
+        self._tasks: set[asyncio.Task[None]] = set()
+        loop = asyncio.get_running_loop()
+        self._timer = BootTimer(loop, self._check_deadlines)
+        self._events = AddressEvents(self._addresses_changed)
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    def listen(self, listener: Callable[[AnyNotice], None]) -> None:
+        """Notices go to `listener` from now on."""
+        self._listener = listener
+
+    def tell(self, notice: AnyNotice) -> None:
+        self._listener(notice)
+
+    async def run(self) -> None:
+        """The heartbeat of the process: feeds the watchdog and polices the node, until cancelled."""
+        ticks = max(1, round(TICK_S / self.watchdog.feed_interval_s))
+        pause_s = TICK_S / ticks
+        count = 0
+        while True:
+            self.feed()
+            if count % ticks == 0:
+                self._spawn(self._patrol())
+            count += 1
+            await asyncio.sleep(pause_s)
+
+    def feed(self) -> None:
+        """Feed the watchdog, unless a group is past its hard deadline."""
+        self._check_deadlines()
+        overdue = self._deadman.overdue(boottime_ns())
+        if overdue:
+            self.watchdog.starve(f"group {', '.join(overdue)} was not verified stopped by its hard deadline")
+        self.watchdog.feed()
+
+    async def shutdown(self) -> bool:
+        """Stop every held group; True when all is verified stopped (or under maintenance), and it is safe to disarm."""
+        self._stopping = True
+        if not self._maintenance:
+            for _try in range(SHUTDOWN_TRIES_MAX):
+                groups = list(self._held.values())
+                for group in groups:
+                    group.stop("the executor is stopped", group.epoch)
+                for group in groups:
+                    await group.wait()
+        elif self._held:
+            log.warning("maintenance: %s stays as it is", ", ".join(self._held))
+        for group in self._held.values():
+            group.hands_off(on=True)
+        return not self._held or self._maintenance
+
+    def close(self) -> None:
+        self._events.close()
+        self._timer.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def sentence(self) -> str:
+        """What it does, in one line."""
+        held = [f"{name} {group.state} (epoch {group.epoch})" for name, group in self._held.items()]
+        state = "holding " + ", ".join(held) if held else "holding nothing"
+        watchdog = self.watchdog.status()
+        guarded = "watchdog armed" if watchdog.armed else "no armed watchdog"
+        return f"{state}; {guarded}{'; maintenance' if self._maintenance else ''}"
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def welcome(self) -> Welcome:
+        return Welcome(
+            incarnation=self._incarnation,
+            groups={name: group.status(*self._deadline(name)) for name, group in self._held.items()},
+            watchdog=self.watchdog.status(),
+            clean=self._clean,
+            maintenance=self._maintenance,
+        )
+
+    def handle(self, request: AnyRequest) -> str:
+        """Begin what is asked. Returns why not ("" when accepted): then surely nothing was done."""
+        if self._stopping:
+            return "the executor is being stopped"
+        match request:
+            case Configure():
+                return self._configure(request)
+            case CleanUp():
+                return self._clean_up()
+            case StartGroup():
+                return self._start_group(request)
+            case Extend():
+                return self._extend(request)
+            case StopGroup():
+                return self._stop_group(request)
+            case RestartResource():
+                return self._restart_resource(request)
+            case RunFence():
+                return self._fences.run(request)
+            case CheckFence():
+                return self._fences.check(request)
+            case Maintain():
+                return self._maintain(request.on)
+            case Hello():
+                return "already greeted"
+
+    def _configure(self, request: Configure) -> str:
+        if len(request.groups) > GROUPS_MAX:
+            return f"{len(request.groups)} groups are more than {GROUPS_MAX}"
+        for group in request.groups:
+            if not NAME.fullmatch(group.name) or len(group.resources) > RESOURCES_MAX:
+                return f"group {group.name!r} has no usable name, or more than {RESOURCES_MAX} resources"
+        self._cluster = request.cluster
+        self._configured = {group.name: group for group in request.groups}
+        self._cleaned = {name: spec for name, spec in self._cleaned.items() if self._configured.get(name) == spec}
+        self._spawn(self._warm_up())
+        return ""
+
+    async def _warm_up(self) -> None:
+        """Read the meta-data of every agent now, so that no start has to."""
+        for name in sorted({r.agent for g in self._configured.values() for r in g.resources}):
+            try:
+                await self._tools.agents.metadata(name)
+            except AgentError as error:
+                log.warning("%s", error)
+
+    def _clean_up(self) -> str:
+        if self._maintenance:
+            return "maintenance is on: nothing is stopped"
+        if self._cleaning is not None and not self._cleaning.done():
+            return ""  # its end will be told
+        self._cleaning = self._spawn(self._clean_all())
+        return ""
+
+    async def _clean_all(self) -> None:
+        specs = [g for name, g in self._configured.items() if name not in self._held]
+        results = await asyncio.gather(*(self._clean_one(spec) for spec in specs))
+        left = [words for words in results if words]
+        self._clean = not left
+        if left:
+            log.error("this node is not clean: %s", "; ".join(left))
+        self.tell(Cleaned(ok=not left, detail="; ".join(left)))
+
+    async def _clean_one(self, spec: GroupSpec) -> str:
+        """Returns what is left over, "" when clean."""
+        self._busy_groups.add(spec.name)
+        try:
+            left = await Group(spec, self._context(spec.name, 0, ""), self._tools, self.tell, _nothing).clean()
+        finally:
+            self._busy_groups.discard(spec.name)
+        if left:
+            return f"group {spec.name}: {'; '.join(left)}"
+        self._cleaned[spec.name] = spec
+        return ""
+
+    def _start_group(self, request: StartGroup) -> str:
+        name = request.group.name
+        held = self._held.get(name)
+        if held is not None and held.epoch == request.epoch and held.spec == request.group:
+            if held.up_notice is not None:
+                asyncio.get_running_loop().call_soon(self.tell, held.up_notice)  # after the Accepted
+            return "" if held.state in ("starting", "up") else f"group {name} is {held.state} under this epoch"
+        refused = self._may_not_start(request)
+        if not refused:
+            refused = self._deadman.arm(name, request.epoch, request.soft_ns, request.hard_ns, boottime_ns())
+        if refused:
+            return refused
+        self._rearm()
+        self._last_epoch[name] = request.epoch
+        context = self._context(name, request.epoch, str(request.evidence))
+        group = self._held[name] = Group(request.group, context, self._tools, self.tell, self._ended)
+        group.start(clean_first=self._cleaned.pop(name, None) != request.group)
+        return ""
+
+    def _may_not_start(self, request: StartGroup) -> str:
+        name = request.group.name
+        if self._maintenance:
+            return "maintenance is on: nothing is started"
+        if not self._clean:
+            return "this node has not been cleaned up yet: nothing is started before that"
+        if not NAME.fullmatch(name) or len(request.group.resources) > RESOURCES_MAX:
+            return f"group {name!r} has no usable name, or more than {RESOURCES_MAX} resources"
+        if name in self._held:
+            return f"group {name} is still held under epoch {self._held[name].epoch} ({self._held[name].state})"
+        if name in self._busy_groups:
+            return f"group {name} is being verified"
+        if request.epoch <= self._last_epoch.get(name, 0):
+            return f"group {name} was already held under epoch {self._last_epoch[name]}"
+        return ""
+
+    def _extend(self, request: Extend) -> str:
+        refused = self._deadman.extend(request.group, request.epoch, request.soft_ns, request.hard_ns, boottime_ns())
+        self._rearm()
+        return refused
+
+    def _stop_group(self, request: StopGroup) -> str:
+        if self._maintenance:
+            return "maintenance is on: nothing is stopped"
+        name = request.group
+        held = self._held.get(name)
+        if held is not None:
+            if request.epoch < held.epoch:
+                return f"group {name} is held under epoch {held.epoch}, which is newer"
+            if held.state != "stopping":
+                held.stop(request.why, request.epoch)
+            return ""
+        if name not in self._configured:
+            return f"group {name} is not configured here"
+        if name not in self._busy_groups:
+            self._spawn(self._verify_stopped(self._configured[name], request.epoch))
+        return ""
+
+    async def _verify_stopped(self, spec: GroupSpec, epoch: int) -> None:
+        began_ns = boottime_ns()
+        left = await self._clean_one(spec)
+        if left:
+            self.tell(GroupStopFailed(group=spec.name, epoch=epoch, resource="", detail=left))
+        else:
+            took_ms = (boottime_ns() - began_ns) // NS_PER_MS
+            self.tell(GroupDown(group=spec.name, epoch=epoch, took_ms=took_ms))
+
+    def _restart_resource(self, request: RestartResource) -> str:
+        held = self._held.get(request.group)
+        if self._maintenance:
+            return "maintenance is on: nothing is restarted"
+        if held is None or held.epoch != request.epoch:
+            return f"group {request.group} is not held under epoch {request.epoch}"
+        return held.restart(request.resource)
+
+    def _maintain(self, on: bool) -> str:
+        if on != self._maintenance:
+            log.warning("maintenance %s", "on: deadlines are suspended, nothing is touched" if on else "off")
+            self._maintenance = on
+            self._deadman.suspend(on)
+            for group in self._held.values():
+                group.hands_off(on)
+            self._rearm()
+        return ""
+
+    # -- deadlines -------------------------------------------------------------------------------------------------
+
+    def _check_deadlines(self) -> None:
+        self._deadman.check(boottime_ns())
+        self._rearm()
+
+    def _rearm(self) -> None:
+        self._timer.set(self._deadman.next_ns())
+
+    def _soft_passed(self, name: str, deadline: Deadline) -> None:
+        log.error("dead-man's switch: the lease on group %s was not renewed in time, stopping it", name)
+        self.tell(DeadlinePassed(group=name, epoch=deadline.epoch))
+        self._held[name].emergency_stop(deadline.hard_ns)
+
+    def _hard_passed(self, name: str, _deadline: Deadline) -> None:
+        self.watchdog.starve(f"group {name} was not verified stopped by its hard deadline")
+
+    def _deadline(self, name: str) -> tuple[int, int]:
+        deadline = self._deadman.get(name)
+        return (deadline.soft_ns, deadline.hard_ns) if deadline else (0, 0)
+
+    def _ended(self, group: Group) -> None:
+        """Nothing of the group is held any more: verified."""
+        name = group.spec.name
+        if self._held.get(name) is group:
+            del self._held[name]
+            self._deadman.disarm(name)
+            self._cleaned[name] = group.spec
+            self._rearm()
+
+    # -- police ----------------------------------------------------------------------------------------------------
+
+    def _addresses_changed(self) -> None:
+        self._spawn(self._patrol())
+
+    async def _patrol(self) -> None:
+        if self._maintenance or self._stopping:
+            return
+        present = verify.local_addresses()
+        for group in self._held.values():
+            group.check_addresses(present)
+        await self._police.look(present)
+
+    def _free_groups(self) -> list[GroupSpec]:
+        return [g for name, g in self._configured.items() if name not in self._held and name not in self._busy_groups]
+
+    async def _evict(self, spec: GroupSpec, addresses: frozenset[str]) -> list[str]:
+        """Remove addresses of a group that is not held here. Returns what is left."""
+        group = Group(spec, self._context(spec.name, 0, ""), self._tools, self.tell, _nothing)
+        self._busy_groups.add(spec.name)
+        try:
+            return await group.evict(addresses)
+        finally:
+            self._busy_groups.discard(spec.name)
+
+    def _context(self, group: str, epoch: int, evidence: str) -> Context:
+        return Context(group, epoch, evidence, self._cluster, self._settings.node)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("%s failed: %r", task.get_name(), error, exc_info=error)
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _nobody_listens(_notice: AnyNotice) -> None:
+    return
+
+
+def _nothing(_group: Group) -> None:
+    return

@@ -1,0 +1,129 @@
+"""Runs fence orders and readiness checks for hamaild: reads the secrets, lends the runner, tells the result."""
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hamail.executor.cgroups import ProcessSets
+from hamail.executor.processes import Job, Processes
+from hamail.executor.trust import Untrusted, read_secret
+from hamail.fencing.agent import Device, Ended, FenceAgents
+from hamail.model.actions import AnyNotice, CheckFence, FenceChecked, FenceResult, RunFence
+
+AT_ONCE_MAX = 16
+TIMEOUT_MAX_MS = 600_000
+METADATA_BYTES_MAX = 512 << 10
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/root"}
+
+log = logging.getLogger("hamail.executor.fences")
+
+
+class Fences:
+    """A fence goes before a check of the same device: many devices take one session at a time."""
+
+    def __init__(self, processes: Processes, sets: ProcessSets, tell: Callable[[AnyNotice], None]) -> None:
+        self._processes = processes
+        self._sets = sets
+        self._tell = tell
+        self._agents = FenceAgents(self._run)
+        self._numbers = itertools.count(1)
+        self._fencing: dict[str, int] = {}  # device -> fences under way
+        self._idle: dict[str, asyncio.Event] = {}
+        self._checks: dict[str, asyncio.Task[str]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def run(self, request: RunFence) -> str:
+        """Begin a fence. Returns why not, "" when begun."""
+        return self._begin(request, self._fence)
+
+    def check(self, request: CheckFence) -> str:
+        """Begin a readiness check. Returns why not, "" when begun."""
+        return self._begin(request, self._check)
+
+    def _begin(self, request: RunFence | CheckFence, work: Callable[..., object]) -> str:
+        if len(self._tasks) >= AT_ONCE_MAX:
+            return f"{AT_ONCE_MAX} fence agents are running already"
+        if not 0 < request.timeout_ms <= TIMEOUT_MAX_MS:
+            return f"a time limit of {request.timeout_ms} ms is outside 1..{TIMEOUT_MAX_MS}"
+        task: asyncio.Task[None] = asyncio.create_task(work(request))  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return ""
+
+    async def _fence(self, request: RunFence) -> None:
+        began = time.monotonic()
+        log.warning("fencing %s by device %s (order %d)", request.target, request.device, request.order)
+        self._fencing[request.device] = self._fencing.get(request.device, 0) + 1
+        self._idle.setdefault(request.device, asyncio.Event()).clear()
+        try:
+            check = self._checks.get(request.device)
+            if check is not None:
+                check.cancel()
+            device = _device(request)
+            why = await self._agents.fence(device, request.target, request.plug, request.timeout_ms)
+        except Untrusted as error:
+            why = f"{error}; surely not done"
+        finally:
+            self._fencing[request.device] -= 1
+            if not self._fencing[request.device]:
+                self._idle[request.device].set()
+        took_ms = round((time.monotonic() - began) * 1000)
+        log.warning("fence of %s %s after %d ms", request.target, f"failed: {why}" if why else "confirmed", took_ms)
+        detail = why or f"device {request.device} reports {request.target} off"
+        self._tell(FenceResult(order=request.order, target=request.target, ok=not why, detail=detail, took_ms=took_ms))
+
+    async def _check(self, request: CheckFence) -> None:
+        if request.device in self._checks:
+            return  # the answer of the check under way is this one's as well
+        try:
+            device = _device(request)
+        except Untrusted as error:
+            self._tell(FenceChecked(device=request.device, ok=False, detail=str(error)))
+            return
+        why: str | None = None
+        while why is None:  # interrupted at most once per fence of this device
+            if self._fencing.get(request.device):
+                await self._idle[request.device].wait()
+            check = asyncio.create_task(self._agents.check(device, request.plugs, request.timeout_ms))
+            self._checks[request.device] = check
+            await asyncio.wait((check,))
+            del self._checks[request.device]
+            why = None if check.cancelled() else check.result()
+        self._tell(FenceChecked(device=request.device, ok=not why, detail=why))
+
+    async def _run(self, path: Path, stdin: bytes, timeout_ms: int) -> Ended:
+        processes = self._sets.get(f"fence.{next(self._numbers)}")
+        finished = await self._processes.run(
+            Job(
+                path=path,
+                arguments=(),
+                environment=_ENVIRONMENT,
+                processes=processes,
+                timeout_ms=max(1, timeout_ms),
+                stdin=stdin,
+                stdout_bytes_max=METADATA_BYTES_MAX,
+                grace_ms=100,
+            )
+        )
+        processes.remove()
+        return Ended(exit_code=finished.exit_code, why=finished.why, stdout=finished.stdout, stderr=finished.stderr)
+
+
+def _device(request: RunFence | CheckFence) -> Device:
+    """Raises Untrusted for a secret file that is not fit to be used."""
+    return Device(
+        name=request.device, agent=request.agent, parameters=request.parameters, secrets=_secrets(request.secret_files)
+    )
+
+
+def _secrets(files: Mapping[str, str]) -> dict[str, str]:
+    secrets = {}
+    for key, name in files.items():
+        try:
+            secrets[key] = read_secret(Path(name))
+        except Untrusted as error:
+            raise Untrusted(f"secret file for {key}: {error}") from error
+    return secrets

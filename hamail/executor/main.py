@@ -1,0 +1,146 @@
+"""The console script hamail-executor."""
+
+import asyncio
+import ctypes
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from hamail.executor import notify
+from hamail.executor.cgroups import detect
+from hamail.executor.executor import Executor, Settings
+from hamail.executor.processes import Processes
+from hamail.executor.server import Server
+from hamail.executor.watchdog import Watchdog
+
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
+_NOTIFY_INTERVAL_MAX_S = 5.0
+
+log = logging.getLogger("hamail.executor")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this executor lives."""
+
+    run_dir: Path
+    socket: Path
+    settings: Settings
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("/etc/hamail/node.toml"),
+    show_default=True,
+    help="The file that describes this node.",
+)
+@click.option("--no-systemd", is_flag=True, help="Send no readiness to systemd.")
+def main(config: Path, no_systemd: bool) -> None:
+    """The root process of hamail: starts and stops resources, and is the dead-man's switch."""
+    from hamail.config.node import load_node
+
+    if os.geteuid() != 0:
+        raise click.ClickException("hamail-executor must run as root")
+    try:
+        node = load_node(config)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    settings = Settings(
+        node=getattr(node, "name", "") or socket.gethostname(),
+        agent_dirs=tuple(Path(d) for d in node.agent_dirs),
+        watchdog_device=str(node.watchdog_device) if node.watchdog_device else None,
+        watchdog_timeout_s=node.watchdog_timeout_s,
+    )
+    place = Place(Path(node.run_dir), Path(node.executor_socket), settings)
+    sys.exit(run(place, notify.Notifier(None) if no_systemd else notify.from_environment()))
+
+
+def run(place: Place, notifier: notify.Notifier) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit code: 0 only when everything held was verified stopped."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
+    place.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    lock = _only_one(place.run_dir)
+    try:
+        # before there is an event loop, and while this process is small: the two share their pages
+        processes = Processes.fork(place.settings.agent_dirs)
+        _lock_memory()
+        return asyncio.run(_serve(place, processes, notifier))
+    finally:
+        os.close(lock)
+
+
+async def _serve(place: Place, processes: Processes, notifier: notify.Notifier) -> int:
+    loop = asyncio.get_running_loop()
+    processes.attach()
+    sets = detect(place.run_dir)
+    log.info("%s", sets.detail)
+    watchdog = Watchdog(place.settings.watchdog_device, place.settings.watchdog_timeout_s)
+    watchdog.arm()
+    executor = Executor(place.settings, processes, sets, watchdog)
+    server = Server(executor, place.socket)
+    await server.open()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    pulse = asyncio.create_task(executor.run())
+    notices = asyncio.create_task(_keep_notifying(notifier, executor))
+    notifier.send("READY=1")
+    log.info("ready: %s", place.socket)
+    await asyncio.wait((asyncio.create_task(stopped.wait()), pulse), return_when=asyncio.FIRST_COMPLETED)
+    if pulse.done():
+        # A bug in the heart of the process: the watchdog is not fed from here on, and that is right.
+        log.critical("the executor's pulse has ended", exc_info=pulse.exception())
+    notifier.send("STOPPING=1", "STATUS=stopping what is held")
+    clean = await executor.shutdown() and not pulse.done()
+    notices.cancel()
+    pulse.cancel()
+    if clean:
+        watchdog.disarm()
+    else:
+        log.critical("not everything is verified stopped: the watchdog stays armed and will reset this machine")
+    await server.close()
+    executor.close()
+    processes.close()
+    return 0 if clean else 1
+
+
+async def _keep_notifying(notifier: notify.Notifier, executor: Executor) -> None:
+    """Tell systemd that the event loop turns, and what is held."""
+    interval_s = min(_NOTIFY_INTERVAL_MAX_S, int(os.environ.get("WATCHDOG_USEC", "10000000")) / 2e6)
+    while True:
+        notifier.send("WATCHDOG=1", f"STATUS={executor.sentence()}")
+        await asyncio.sleep(interval_s)
+
+
+def _only_one(run_dir: Path) -> int:
+    """Two executors on one node would stop each other's resources. Returns the descriptor that holds the lock."""
+    descriptor = os.open(run_dir / "executor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise click.ClickException(
+            f"another hamail-executor runs already ({run_dir}/executor.lock is locked)"
+        ) from None
+    return descriptor
+
+
+def _lock_memory() -> None:
+    """Keep this process in memory, so that the dead-man's switch does not wait for a slow swap device."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # ON_FAULT: lock what is used, not every page of every library
+    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
+        log.info("memory is not locked: %s", os.strerror(ctypes.get_errno()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""One resource on this node: starts, stops, watches and verifies it. One action at a time."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from hamail.executor import verify
+from hamail.executor.agents import (
+    INSTALLED,
+    NOT_RUNNING,
+    SUCCESS,
+    UNIMPLEMENTED,
+    ActionResult,
+    Agents,
+    Context,
+    Severity,
+    action_environment,
+    result_of,
+)
+from hamail.executor.cgroups import ProcessSets, cgroup_dirs, kill_cgroup
+from hamail.executor.kinds import Kind, addresses_of, kind_of, mount_of
+from hamail.executor.metadata import Metadata
+from hamail.executor.processes import GRACE_MS, Job, Processes, kill_set
+from hamail.executor.watch import PidWatch
+from hamail.model.spec import ResourceSpec
+
+MONITOR_INTERVAL_MIN_MS = 500
+TERM_GRACE_MS = 500  # for what an agent's stop has left running
+VERIFY_WAIT_MS = 1_000  # how long the kernel may take to finish what a stop began
+FORCED_GRACE_MS = 50
+_POLL_S = 0.01
+
+log = logging.getLogger("hamail.executor.resource")
+
+
+class State(StrEnum):
+    DOWN = "down"
+    STARTING = "starting"
+    UP = "up"
+    FAILED = "failed"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What every resource needs of the executor."""
+
+    processes: Processes
+    sets: ProcessSets
+    agents: Agents
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A resource that was up is not any more, or is wrong."""
+
+    resource: str
+    detail: str
+    fatal: bool
+
+
+class Resource:
+    def __init__(
+        self,
+        spec: ResourceSpec,
+        path: Path,
+        metadata: Metadata,
+        context: Context,
+        tools: Tools,
+        failed: Callable[[Failure], None],
+        recovered: Callable[[str, int], None],
+    ) -> None:
+        self.spec = spec
+        self.kind: Kind = kind_of(spec)
+        self.state = State.DOWN
+        self._path = path
+        self._metadata = metadata
+        self._context = context
+        self._tools = tools
+        self._failed = failed
+        self._recovered = recovered
+        base = f"{context.group}.{spec.name}"
+        self._service = tools.sets.get(f"{base}.service")
+        self._action = tools.sets.get(f"{base}.action")
+        self._addresses = addresses_of(spec)
+        self._mount = mount_of(spec)
+        self._watches: dict[tuple[int, int], PidWatch] = {}
+        self._watched: set[tuple[int, int]] = set()  # everything ever watched since the last verified stop
+        self._cgroups: set[str] = set()
+        self._monitor: asyncio.Task[None] | None = None
+        self._busy = asyncio.Lock()
+
+    # -- actions ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> ActionResult:
+        """Run the agent's start. On success the resource is up and watched."""
+        async with self._busy:
+            self.state = State.STARTING
+            result = await self._run("start", self.timeout_ms("start"), keep_children=True)
+            if result.severity is Severity.OK:
+                self.state = State.UP
+                self._adopt(result)
+            else:
+                self.state = State.FAILED
+                self._remember(result)
+            return result
+
+    async def probe(self) -> ActionResult:
+        """A monitor that asks whether it is here at all."""
+        async with self._busy:
+            result = await self._run("monitor", self.timeout_ms("monitor"), interval_ms=0)
+            self._remember(result)
+            return result
+
+    async def stop(self, budget_ms: int | None = None) -> list[str]:
+        """Stop it and verify. Returns what is left of it; empty: verified stopped.
+
+        With `budget_ms` it is forced: the agent gets that long, then what remains is killed without grace.
+        """
+        self.end_monitoring()
+        async with self._busy:
+            self._unwatch()
+            self.state = State.STOPPING
+            limit_ms = self.timeout_ms("stop") if budget_ms is None else min(budget_ms, self.timeout_ms("stop"))
+            grace_ms = GRACE_MS if budget_ms is None else FORCED_GRACE_MS
+            result = await self._run("stop", limit_ms, grace_ms=grace_ms)
+            self._remember(result)
+            await self._kill_left_over(TERM_GRACE_MS if budget_ms is None else 0)
+            left = await self._settled()
+            if not left:
+                left = await self._doubts(result)
+            if left:
+                self.state = State.FAILED
+                return [f"{result.detail}", *left] if result.exit_code != SUCCESS else left
+            self._forget()
+            self.state = State.DOWN
+            return []
+
+    def left_over(self) -> list[str]:
+        """What the kernel says is still there of this resource, in words."""
+        left = verify.processes_left(self._watched, (self._service, self._action), self._cgroups)
+        left += verify.mounts_left(self._mount)
+        left += verify.addresses_left(self._addresses)
+        return left
+
+    def traces(self) -> list[str]:
+        """Like `left_over`, but cheap and without what only an agent can know: enough to see a stray."""
+        left = verify.processes_left((), (self._service, self._action), ())
+        left += verify.visible_mounts(self._mount) if self._mount else []
+        return left + verify.addresses_left(self._addresses)
+
+    def timeout_ms(self, action: str) -> int:
+        chosen = {
+            "start": self.spec.start_timeout_ms,
+            "stop": self.spec.stop_timeout_ms,
+            "monitor": self.spec.monitor_timeout_ms,
+        }[action]
+        return chosen or self._metadata.timeout_ms(action)
+
+    # -- watching --------------------------------------------------------------------------------------------------
+
+    def begin_monitoring(self, first_after_ms: int) -> None:
+        """Monitor from now on; the first time after `first_after_ms`, so that resources do not all fire at once."""
+        self.end_monitoring()
+        self._monitor = asyncio.create_task(self._monitor_forever(first_after_ms), name=f"monitor {self.spec.name}")
+
+    def end_monitoring(self) -> None:
+        """Also kills a monitor that runs right now: it must not eat the time of a stop."""
+        if self._monitor is not None:
+            self._monitor.cancel()
+            self._monitor = None
+
+    def lost(self, detail: str, *, fatal: bool = False) -> None:
+        """Something outside of this object has seen that the resource is gone."""
+        if self.state is State.UP:
+            self.state = State.FAILED
+            self._failed(Failure(self.spec.name, detail, fatal))
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        return self._addresses
+
+    def close(self) -> None:
+        """Forget it without touching what runs."""
+        self.end_monitoring()
+        self._unwatch()
+
+    async def _monitor_forever(self, first_after_ms: int) -> None:
+        interval_ms = max(MONITOR_INTERVAL_MIN_MS, self.spec.monitor_interval_ms)
+        await asyncio.sleep(first_after_ms / 1000)
+        while True:
+            if self.state in (State.UP, State.FAILED):
+                await self.monitor_once(interval_ms)
+            await asyncio.sleep(interval_ms / 1000)
+
+    async def monitor_once(self, interval_ms: int | None = None) -> ActionResult:
+        """One recurring monitor; tells of a failure or of a recovery."""
+        async with self._busy:
+            result = await self._run(
+                "monitor", self.timeout_ms("monitor"), interval_ms=interval_ms or self.spec.monitor_interval_ms
+            )
+            self._judge(result)
+            return result
+
+    def _judge(self, result: ActionResult) -> None:
+        if result.exit_code == UNIMPLEMENTED:
+            return  # a recurring monitor that the agent does not have is no failure
+        if result.severity is Severity.OK:
+            if self.state is State.FAILED:
+                self.state = State.UP
+                self._recovered(self.spec.name, result.took_ms)
+            self._adopt(result)
+        else:
+            self.lost(result.detail, fatal=result.severity in (Severity.HARD, Severity.FATAL))
+
+    def _adopt(self, result: ActionResult) -> None:
+        """Watch what the agent says is the service, and nothing else."""
+        self._remember(result)
+        if not result.watched:
+            return
+        for key in set(self._watches) - set(result.watched):
+            self._watches.pop(key).close()
+        for pid, start_ticks in result.watched:
+            if (pid, start_ticks) in self._watches:
+                continue
+            try:
+                self._watches[pid, start_ticks] = PidWatch(pid, start_ticks, self.lost)
+            except ProcessLookupError:
+                self.lost(f"process {pid} has ended right after {result.action}")
+
+    def _remember(self, result: ActionResult) -> None:
+        self._watched.update(result.watched)
+        self._cgroups.update(result.cgroups)
+        if result.left_behind:
+            names = ", ".join(result.left_behind)
+            log.warning("%s of %s left processes behind, killed: %s", result.action, self.spec.name, names)
+
+    def _unwatch(self) -> None:
+        for watch in self._watches.values():
+            watch.close()
+        self._watches.clear()
+
+    def _forget(self) -> None:
+        self._watched.clear()
+        self._cgroups.clear()
+        self._service.remove()
+        self._action.remove()
+
+    # -- running and verifying -------------------------------------------------------------------------------------
+
+    async def _run(
+        self,
+        action: str,
+        timeout_ms: int,
+        *,
+        interval_ms: int = 0,
+        keep_children: bool = False,
+        grace_ms: int = GRACE_MS,
+    ) -> ActionResult:
+        environment = action_environment(
+            self._path, self.spec, self._context, action, timeout_ms=timeout_ms, interval_ms=interval_ms
+        )
+        job = Job(
+            path=self._path,
+            arguments=(action,),
+            environment=environment,
+            processes=self._service if keep_children else self._action,
+            timeout_ms=timeout_ms,
+            keep_children=keep_children,
+            grace_ms=grace_ms,
+        )
+        return result_of(action, await self._tools.processes.run(job))
+
+    async def _kill_left_over(self, grace_ms: int) -> None:
+        """What an agent's stop has left running is stopped here: TERM, grace, KILL."""
+        left = verify.processes_left(self._watched, (self._service, self._action), self._cgroups)
+        if not left:
+            return
+        log.warning("stop of %s left %s running: killing", self.spec.name, ", ".join(left))
+        if grace_ms:
+            self._service.signal(signal.SIGTERM)
+            until = time.monotonic() + grace_ms / 1000
+            while self._service.pids() and time.monotonic() < until:  # noqa: ASYNC110 - processes give no event
+                await asyncio.sleep(_POLL_S)
+        for folder in (d for name in self._cgroups for d in cgroup_dirs(name)):
+            kill_cgroup(folder)
+        for pid, start_ticks in self._watched:
+            _kill_exactly(pid, start_ticks)
+        await kill_set(self._service)
+        await kill_set(self._action)
+
+    async def _settled(self) -> list[str]:
+        """`left_over` once the kernel has finished tearing down, or after its time."""
+        until = time.monotonic() + VERIFY_WAIT_MS / 1000
+        while True:
+            left = self.left_over()
+            if not left:
+                return []
+            if time.monotonic() >= until:
+                return left + verify.mount_holders(self._mount)
+            await asyncio.sleep(_POLL_S)
+
+    async def _doubts(self, stop: ActionResult) -> list[str]:
+        """The kernel shows nothing any more; is that enough? Returns why not.
+
+        It is when our own agent agrees. An agent of others is asked once more (their stop is known to say "done" when
+        it could not even read its configuration), and a failed stop only counts as done when the kernel could have
+        shown this resource and the agent then finds nothing.
+        """
+        if stop.exit_code == SUCCESS and self.spec.agent.startswith("hamail:"):
+            return []
+        probe = await self._run("monitor", self.timeout_ms("monitor"))
+        absent = probe.exit_code in (NOT_RUNNING, INSTALLED)
+        if stop.exit_code == SUCCESS:
+            if absent or (self._visible() and probe.exit_code not in (SUCCESS, 8)):
+                return []
+            return [f"stop says done, but {probe.detail}"]
+        if self._visible() and absent:
+            log.warning("%s of %s, yet it is gone: %s", stop.detail, self.spec.name, probe.detail)
+            return []
+        return [f"whether it runs cannot be verified ({probe.detail})"]
+
+    def _visible(self) -> bool:
+        """Would the kernel show this resource if it were active?"""
+        return bool(self._addresses or self._mount or self._watched or self._cgroups)
+
+
+def _kill_exactly(pid: int, start_ticks: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        watch = PidWatch(pid, start_ticks, _ignore)
+        watch.kill()
+        watch.close()
+
+
+def _ignore(_detail: str) -> None:
+    return
