@@ -19,7 +19,7 @@ from hamail.model.actions import (
     RestartResource,
     StopGroup,
 )
-from tests.unit.executor_world import root_folder, world, write_agent
+from executor_world import root_folder, world, write_agent
 
 pytestmark = pytest.mark.root
 
