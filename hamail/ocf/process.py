@@ -147,26 +147,40 @@ def in_group(pgrp: int) -> list[Process]:
     return found
 
 
-def below(folder: str, programs: frozenset[str] = frozenset()) -> list[Process]:
-    """Live processes of this pid namespace whose program lies below `folder` or is one of `programs`.
+def below(folder: str, programs: frozenset[str] = frozenset(), unit: str = "") -> list[Process]:
+    """Live processes of this node whose program lies below `folder` or is one of `programs`.
 
-    Containers on this machine may run the same programs: they live in other pid namespaces and are none of ours.
+    Containers on this machine may run the same programs. They live in other pid or mount namespaces and are none of
+    ours; only a systemd unit of ours may have a mount namespace of its own (PrivateTmp and the like).
     """
     prefix = os.path.realpath(folder) + "/"
-    mine = _pid_namespace("self")
+    here = {kind: _namespace("self", kind) for kind in ("pid", "mnt")}
     found = []
     for pid in all_pids():
         exe = Process(pid, 0).exe()
-        if (exe.startswith(prefix) or exe in programs) and _pid_namespace(str(pid)) == mine:
+        if not exe.startswith(prefix) and exe not in programs:
+            continue
+        if _namespace(str(pid), "pid") != here["pid"]:
+            continue
+        if _namespace(str(pid), "mnt") == here["mnt"] or (unit and in_unit(pid, unit)):
             process = find(pid)
             if process is not None:
                 found.append(process)
     return found
 
 
-def _pid_namespace(pid: str) -> str:
+def in_unit(pid: int, unit: str) -> bool:
+    """Is the process in the control group of this systemd unit, or below it?"""
     try:
-        return str((PROC / pid / "ns" / "pid").readlink())
+        lines = (PROC / str(pid) / "cgroup").read_text().splitlines()
+    except OSError:
+        return False
+    return any(unit in line.split(":", 2)[2].split("/") for line in lines)
+
+
+def _namespace(pid: str, kind: str) -> str:
+    try:
+        return str((PROC / pid / "ns" / kind).readlink())
     except OSError:
         return ""
 
