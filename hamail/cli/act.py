@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MOVE_TIMEOUT_MS = 120_000
 FENCE_TIMEOUT_MS = 180_000
 MAINTENANCE_TIMEOUT_MS = 20_000
+STORY_MAX = 10  # sentences that tell how a move failed
 
 no_wait_option = click.option("--no-wait", is_flag=True, help="Return as soon as the order is accepted.")
 
@@ -101,14 +102,14 @@ def finish(app: App, done: "Done", move: "Move | None") -> None:
         report(app, done, "done", move=moves_view.as_json(move))
         app.say(f"{move.group} is active on {move.target}" + (f" after {took(length)}" if length else ""), "bold green")
         return
+    story = [e.sentence for e in app.client.events(move.id - 1).events if e.group == move.group][-STORY_MAX:]
     if app.json:
-        report(app, done, move.result, move=moves_view.as_json(move))
+        report(app, done, move.result, move=moves_view.as_json(move), reasons=story)
         raise SystemExit(int(Exit.FAILED))
     view = next((g for g in app.client.status().groups if g.name == move.group), None)
-    reasons = [view.sentence] if view is not None and view.sentence else []
     where = f"; it is {view.phase.value} on {view.owner or 'no node'}" if view is not None else ""
     hint = f"Steps: hamailctl history {move.id}    Reasons: hamailctl why {move.group}"
-    app.end(Exit.FAILED, f"the move of {move.group} {WORDS[move.result]}{where}", reasons, done.request, hint)
+    app.end(Exit.FAILED, f"the move of {move.group} {WORDS[move.result]}{where}", story, done.request, hint)
 
 
 WORDS = {"rolled back": "was rolled back", "failed": "failed"}

@@ -153,15 +153,11 @@ class DurationMs(click.ParamType):  # type: ignore[type-arg]  # generic in newer
     """ "300ms", "1.5s", "2m" -> milliseconds."""
 
     name = "duration"
-    UNITS = (("ms", 1), ("s", 1000), ("m", 60_000))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        for unit, factor in self.UNITS:
-            number = str(value).removesuffix(unit)
-            if number != value and number.replace(".", "", 1).isdecimal():
-                return round(float(number) * factor)
-        raise click.BadParameter(
-            f"'{value}' is not a duration: a number with its unit, such as 300ms, 1.5s or 2m", ctx, param
-        )
+        from hamail.config.duration import parse_duration
+
+        try:
+            return value if isinstance(value, int) else parse_duration(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from error

@@ -40,7 +40,7 @@ def check(app: App, file: Path) -> None:
     try:
         spec = parse_cluster(source, str(file))
     except ConfigError as error:
-        _refuse(app, file, error.problems)
+        _refuse(app, file, tuple(str(problem) for problem in error.problems))
     running = ""
     changes: tuple[str, ...] | None = None
     try:

@@ -45,7 +45,7 @@ def follow_move(app: App, move_id: LogIndex, timeout_ms: int) -> Move | None:
         _show(app, move, shown)
         if move.result != "running":
             ended_ms = ended_ms or now_ms()
-            answered = Stamp.ANSWERED in move.stamps or move.result != "done" or app.json
+            answered = Stamp.ANSWERED in move.stamps or move.result != "done"
             if answered or now_ms() - ended_ms > ANSWER_GRACE_MS:
                 return move
     return move if move is not None and move.result != "running" else None

@@ -31,7 +31,9 @@ def render(status: Status) -> RenderableType:
 def _parts(status: Status) -> Iterator[RenderableType]:
     for group in status.groups:
         yield headline(group)
-    if not status.groups:
+    if not status.config_revision:
+        yield Text("the cluster has not started yet: a majority of its nodes has not met", style=BAD)
+    elif not status.groups:
         yield Text("no group is configured", style=POOR)
     yield Text(
         f"cluster {status.cluster} seen by {status.node} at {moment(status.at_ms)}, coordinator"
@@ -71,10 +73,6 @@ def _attention(status: Status) -> Iterator[RenderableType]:
             f" stopped, fenced or taken over. Acknowledged by {acknowledged}",
             f"bold {POOR}",
         )
-    for group in status.groups:
-        if group.unsafe_reason is not None:
-            text = f"{group.name} runs with less than fencing (requires = {group.requires}): {group.unsafe_reason}"
-            yield _point(text, POOR)
     for warning in status.warnings:
         yield _point(warning, POOR)
 
@@ -101,23 +99,27 @@ def _group(group: GroupView, status: Status) -> RenderableType:
     if group.phase is Phase.BLOCKED:
         step = f"make sure that {group.owner} is off, then: hamailctl fence confirm {group.owner}"
         grid.add_row("next step", Text(f"{step}; or: hamailctl clear {group.name}", style="bold"))
-    grid.add_row("standby", _candidates(group))
+    grid.add_row("standby", _candidates(group, status))
     if group.lease_ms is not None and not status.maintenance.on:
         style = "" if group.lease_ms > 0 else BAD
         grid.add_row("lease", Text(f"{took(group.lease_ms)} left, if no majority renews it", style=style))
-    grid.add_row("split brain", Text(f"kept away by {group.protection} (requires = {group.requires})"))
+    guard = Text(f"kept away by {group.protection} (requires = {group.requires})")
+    if group.unsafe_reason is not None:
+        guard.append(f"\nLESS THAN FENCING on shared storage, accepted because: {group.unsafe_reason}", style=POOR)
+    grid.add_row("split brain", guard)
     grid.add_row("resources", _resources(group))
     return Group(Text(group.name, style="bold"), Padding(grid, (0, 0, 0, 2)))
 
 
-def _candidates(group: GroupView) -> Text:
+def _candidates(group: GroupView, status: Status) -> Text:
+    witnesses = {node.name for node in status.nodes if node.witness}
     lines = Text()
     for candidate in group.candidates:
-        if candidate.node == group.owner:
+        if candidate.node == group.owner or candidate.node in witnesses:
             continue
         able = candidate.eligible
         lines.append("\n" if lines else "")
-        lines.append(f"{candidate.node} {'could take over' if able else 'could NOT'}", style=GOOD if able else BAD)
+        lines.append(f"{candidate.node} could {'' if able else 'NOT '}take over", style=GOOD if able else BAD)
         lines.append(f": {candidate.reason}" if candidate.reason else "")
     return lines or Text("no other node may own it", style=POOR)
 

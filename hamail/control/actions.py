@@ -85,7 +85,7 @@ class Actions:
             node = known_node(state, body.node)
             if state.spec.nodes[node].witness:
                 raise errors.refused(f"{node} is a witness: it never owns a group", (), order)
-            if body.standby and not body.force:
+            if body.standby and not body.force and not state.maintenance.on:  # in maintenance nothing moves at once
                 self._refuse_if_stuck(node, order)
             return commands.SetStandby(
                 at_ms=self._backend.now_ms(),

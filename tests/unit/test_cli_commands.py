@@ -99,7 +99,7 @@ def test_status_puts_what_needs_attention_before_the_details(run, backend):
     lines = out.splitlines()
     assert lines[0] == "mail is active on n1; nobody could take over"
     assert lines[2].rstrip() == "! mail has no standby: one more failure of n1 is an outage"
-    assert "n2 could NOT: not heard for 12 min" in out
+    assert "n2 could NOT take over: not heard for 12 min" in out
     assert "not heard, called lost by a majority" in out
     assert "ipmi connection timed out" in out
 
@@ -133,7 +133,8 @@ def test_status_shows_maintenance_and_accepted_risks(run, backend):
     backend.group_changes = {"unsafe_reason": "no budget for power switches", "requires": "watchdog"}
     _, out, _ = run("status", columns=200)
     assert "MAINTENANCE since 2026-11-18 11:06:40 by root" in out and "switch firmware" in out
-    assert "runs with less than fencing (requires = watchdog): no budget for power switches" in out
+    assert "(requires = watchdog)" in out
+    assert "LESS THAN FENCING on shared storage, accepted because: no budget for power switches" in out
 
 
 @pytest.mark.parametrize("columns", [30, 80, 120, 250])
@@ -144,6 +145,13 @@ def test_no_command_breaks_in_any_width(run, backend, columns, scene):
         code, out, _ = run(*words, columns=columns)
         assert code == 0 and out.strip()
         assert "\x1b" not in out  # no colours where nobody looks
+
+
+def test_status_before_the_cluster_has_started(run, backend):
+    backend.status_changes = {"config_revision": 0, "groups": (), "quorum": False}
+    _, out, _ = run("status")
+    assert out.splitlines()[0] == "the cluster has not started yet: a majority of its nodes has not met"
+    assert "! n1 does not hear a majority: it decides nothing" in out
 
 
 def test_status_json_is_the_model(run, backend):
@@ -261,7 +269,8 @@ def test_switchover_rolled_back_is_a_failure_with_the_reason(run, backend):
     code, _, err = run("switchover", "mail", "--yes")
     assert code == 1
     assert "the move of mail was rolled back; it is active on n1" in err
-    assert "postfix: no such user" in err and "hamailctl history 21" in err
+    assert "  - mail could not start on n2 (postfix: no such user) and is back on n1\n" in err
+    assert "hamailctl history 21" in err
     backend.move_result = "failed"
     code, out, _ = run("switchover", "mail", "--yes", "--json")
     assert code == 1 and read(out)["result"] == "failed"
@@ -344,6 +353,9 @@ def test_standby_of_a_node_that_must_not_lose_its_groups(run, backend):
     backend.refusals = {"n2": ("n2 is not ready: disk full",)}
     code, _, err = run("standby", "n1", "--yes")
     assert code == 3 and "  - mail: n2 is not ready: disk full" in err
+    run("maintenance", "on")
+    code, out, _ = run("standby", "n1", "--yes")  # nothing moves now, so nothing is lost
+    assert code == 0 and "Maintenance is on: nothing moves before it ends." in out
 
 
 def test_maintenance_waits_for_every_reachable_node(run, backend):
@@ -458,7 +470,7 @@ WRONG = [
     (["switchover", "mail", "--to", "n1", "--yes"], 3, "mail is on n1 already"),
     (["switchover", "mail"], 2, "nobody answered, so nothing was done; add --yes"),
     (["switchover", "mail", "--yes", "--request", "x"], 2, "'x' is not a request id"),
-    (["switchover", "mail", "--yes", "--timeout", "5"], 2, "'5' is not a duration: a number with its unit"),
+    (["switchover", "mail", "--yes", "--timeout", "5"], 2, "'5' is not a duration; write a number and a unit"),
     (["switchover", "mail", "--yes", "--reason", "a\nb"], 2, "has a line break"),
     (["standby", "n9", "--yes"], 3, "no node 'n9'"),
     (["standby", "n3", "--yes"], 3, "n3 is a witness: it never owns a group"),
