@@ -20,6 +20,7 @@ NLM_F_REQUEST_DUMP = 0x301
 RTMGRP_ADDRESSES = 0x10 | 0x100  # IPv4 and IPv6 interface addresses
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 ETH_P_ARP, ETH_P_IPV6 = 0x0806, 0x86DD
+ETH_P_ALL = 3
 PACKET_OUTGOING = 4
 SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
 NETLINK_BUFFER = 1 << 21
@@ -114,43 +115,54 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 class AnnounceWatch:
-    """ARP and unsolicited NA frames on a switch that claim one of some addresses, with the port they came in by."""
+    """ARP and NA frames on a switch that claim one of some addresses, with the port they came in by."""
 
     def __init__(self, netns: str, addresses: tuple[str, ...]) -> None:
         self._wanted = {ipaddress.ip_address(a).packed: a for a in addresses}
+        # All protocols: a socket for one protocol would see the frames behind the bridge, when their port is forgotten.
         with in_netns(netns):
-            self.arp = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(ETH_P_ARP))
-            self.nd = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(ETH_P_IPV6))
-        _attach_filter(self.nd, _neighbour_advertisements())
+            kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
+            self.frames = socket.socket(socket.AF_PACKET, kind, socket.htons(ETH_P_ALL))
+        _attach_filter(self.frames, ANNOUNCEMENTS)
+        self.read()  # what came before the filter was there
 
     def close(self) -> None:
-        self.arp.close()
-        self.nd.close()
+        self.frames.close()
 
-    def read(self, sock: socket.socket) -> list[tuple[str, str, str, str]]:
+    def read(self) -> list[tuple[str, str, str, str]]:
         """Queued frames as (port, source MAC, address, "arp" | "na")."""
         found = []
         while True:
             try:
-                frame, (port, _, direction, *_) = sock.recvfrom(256)
+                frame, (port, *_) = self.frames.recvfrom(256)
             except BlockingIOError:
                 return found
-            if direction == PACKET_OUTGOING:
-                continue
-            claimed = frame[28:32] if sock is self.arp else frame[62:78]
-            if claimed in self._wanted:
-                how = "arp" if sock is self.arp else "na"
-                found.append((port, frame[6:12].hex(":"), self._wanted[claimed], how))
+            arp = frame[12:14] == ETH_P_ARP.to_bytes(2)
+            claimed = frame[28:32] if arp else frame[62:78]
+            if claimed in self._wanted and port.startswith("p-"):
+                found.append((port, frame[6:12].hex(":"), self._wanted[claimed], "arp" if arp else "na"))
 
 
-def _neighbour_advertisements() -> list[tuple[int, int, int, int]]:
-    """Classic BPF on the Ethernet frame: next header ICMPv6 and type 136, so that no other IPv6 frame wakes us."""
-    load_byte, jump_equal, give = 0x30, 0x15, 0x06
-    return [(load_byte, 0, 0, 20), (jump_equal, 0, 3, 58), (load_byte, 0, 0, 54), (jump_equal, 0, 1, 136),
-            (give, 0, 0, 256), (give, 0, 0, 0)]  # fmt: skip
+# Classic BPF (operation, jump if true, jump if false, operand): ARP frames and ICMPv6 of type 136 that come in by a
+# port; no other frame wakes us.
+LOAD_WORD, LOAD_HALF, LOAD_BYTE, JUMP_EQUAL, GIVE = 0x20, 0x28, 0x30, 0x15, 0x06
+PACKET_TYPE = 0x100000000 - 0x1000 + 4  # a word that the kernel offers beside the frame's bytes
+ANNOUNCEMENTS = (
+    (LOAD_WORD, 0, 0, PACKET_TYPE),
+    (JUMP_EQUAL, 8, 0, PACKET_OUTGOING),
+    (LOAD_HALF, 0, 0, 12),
+    (JUMP_EQUAL, 5, 0, ETH_P_ARP),
+    (JUMP_EQUAL, 0, 5, ETH_P_IPV6),
+    (LOAD_BYTE, 0, 0, 20),
+    (JUMP_EQUAL, 0, 3, socket.IPPROTO_ICMPV6),
+    (LOAD_BYTE, 0, 0, 54),
+    (JUMP_EQUAL, 0, 1, 136),
+    (GIVE, 0, 0, 256),
+    (GIVE, 0, 0, 0),
+)
 
 
-def _attach_filter(sock: socket.socket, program: list[tuple[int, int, int, int]]) -> None:
+def _attach_filter(sock: socket.socket, program: tuple[tuple[int, int, int, int], ...]) -> None:
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
     sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HxxxxxxP", len(program), ctypes.addressof(code)))
 

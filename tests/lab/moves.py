@@ -61,5 +61,4 @@ def since(lab: Lab, after: int) -> list[Move]:
 def switchover(lab: Lab, source: str, target: str) -> None:
     """Order the planned move on the active node. Raises NodeError when it fails."""
     command = ["hamailctl", "switchover", GROUP, "--to", target, "--reason", "lab", "--yes"]
-    known = lab.run(source, ["hamailctl", "switchover", "--help"], check=False).stdout
-    lab.run(source, [word for word in command if word != "--yes" or "--yes" in known], timeout_s=MOVE_TIMEOUT_S)
+    lab.run(source, command, timeout_s=MOVE_TIMEOUT_S)

@@ -6,7 +6,7 @@
 - the mount: whether the kernel has a live ext4 on the node's own loop device, in whatever mount namespace, and the
   mount table of the node's init, which wakes us when it changes;
 - Postfix and Dovecot: the children of the node's init (daemons, and orphans of a killed master) at every sample, every
-  other process of the node at every tenth;
+  process of the node at every tenth;
 and on the switch the frames that claim a floating address. Everything is stamped by one CLOCK_MONOTONIC.
 """
 
@@ -72,6 +72,7 @@ class NodeWatch:
         self._strangers: dict[str, int] = {}  # pid -> first seen, of processes that are no mail service
         self._last_pids: dict[str, set[str]] = {}
         self._samples = 0
+        self._deep = False  # this sample looks at every process of the node
 
     def descriptors(self) -> dict[int, int]:
         """File descriptors to wait on, with their epoll events."""
@@ -164,7 +165,8 @@ class NodeWatch:
 
     def _sample_services(self, before: int) -> None:
         pids = set(kernel.children(self.init))
-        if self._samples % DEEP_EVERY_SAMPLES == 1:
+        self._deep = self._samples % DEEP_EVERY_SAMPLES == 1
+        if self._deep:
             pids.update(self._descendants(pids))
             self._strangers = {pid: since for pid, since in self._strangers.items() if pid in pids}
         found: dict[str, set[str]] = {"postfix": set(), "dovecot": set()}
@@ -189,10 +191,12 @@ class NodeWatch:
     def _service(self, pid: str, now: int) -> str:
         """Which mail service this process belongs to; a zombie has no executable any more and belongs to none."""
         stranger_since = self._strangers.get(pid)
-        if stranger_since and now - stranger_since > YOUNG_NS:
+        if stranger_since and now - stranger_since > YOUNG_NS and not self._deep:
             return ""
         service = kernel.service_of(pid, SERVICES, ASKING)
-        if not service:
+        if service:
+            self._strangers.pop(pid, None)
+        else:
             self._strangers.setdefault(pid, now)
         return service
 
@@ -232,8 +236,7 @@ class Loop:
         self.announcements = 0
         self.running = True
         if announce:
-            for sock in (announce.arp, announce.nd):
-                self.epoll.register(sock.fileno(), select.EPOLLIN)
+            self.epoll.register(announce.frames.fileno(), select.EPOLLIN)
 
     def run(self) -> None:
         next_sample = last_sample = next_beat = time.monotonic_ns()
@@ -287,15 +290,12 @@ class Loop:
             watch.mount_event(now)
 
     def _announcement(self, fd: int, now: int) -> None:
-        if not self.announce:
+        if self.announce is None or fd != self.announce.frames.fileno():
             return  # an event of a node that went in the same round
-        for sock in (self.announce.arp, self.announce.nd):
-            if sock.fileno() != fd:
-                continue
-            for port, mac, address, how in self.announce.read(sock):
-                self.announcements += 1
-                if self.announcements <= ANNOUNCEMENTS_KEPT:
-                    self.journal.write(now, "announce", src="switch", port=port, mac=mac, address=address, how=how)
+        for port, mac, address, how in self.announce.read():
+            self.announcements += 1
+            if self.announcements <= ANNOUNCEMENTS_KEPT:
+                self.journal.write(now, "announce", src="switch", port=port, mac=mac, address=address, how=how)
 
 
 class Recorder:

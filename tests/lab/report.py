@@ -118,6 +118,11 @@ def node_row(evidence: Evidence, node: str, start: int, end: int) -> Row:
     return Row(f"{node} holds", tuple(bars))
 
 
+def overlap_row(evidence: Evidence, start: int, end: int) -> Row:
+    """When two nodes were active at once; to be empty."""
+    return Row("two active", tuple(Bar(*span, RED, 0.05, 0.95) for span in evidence.overlaps(None, start, end)))
+
+
 def mail_row(sent: Iterable[Sent], start: int, end: int) -> Row:
     """Acknowledged messages, one bar a half second, the highest being the best half second."""
     step = RATE_STEP_MS * NS_PER_MS

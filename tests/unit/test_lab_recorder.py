@@ -145,6 +145,19 @@ def test_recorder_follows_unmount_and_a_killed_service(lab):
     assert evidence.cpu_s < 0.5
 
 
+@pytest.mark.parametrize("late_s", [0.3, 1.5])
+def test_a_process_that_turns_into_a_service_is_seen_from_then_on(lab, late_s):
+    n1, _, recorder, _ = lab
+    n1.run(
+        FAKE_DOVECOT.partition("&& setsid")[0]
+        + f"&& setsid -f sh -c 'sleep {late_s}; exec /usr/sbin/dovecot 9' >/dev/null 2>&1"
+    )
+    time.sleep(late_s + 1.4)
+    (held,) = recorder.stop().holds
+    assert held.component == "dovecot"
+    assert held.certain_end - held.certain_start > 1e9
+
+
 def test_a_dead_recorder_gives_no_evidence(lab):
     recorder = lab[2]
     recorder._process.kill()
