@@ -6,7 +6,6 @@ import fcntl
 import logging
 import os
 import signal
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,21 +45,21 @@ class Place:
 @click.option("--no-systemd", is_flag=True, help="Send no readiness to systemd.")
 def main(config: Path, no_systemd: bool) -> None:
     """The root process of hamail: starts and stops resources, and is the dead-man's switch."""
-    from hamail.config.node import load_node
+    from hamail.config import ConfigError, load_node
 
     if os.geteuid() != 0:
         raise click.ClickException("hamail-executor must run as root")
     try:
         node = load_node(config)
-    except (OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
+    except ConfigError as error:
+        raise click.ClickException("\n".join(f"{p.place}: {p.reason}" for p in error.problems)) from error
     settings = Settings(
-        node=getattr(node, "name", "") or socket.gethostname(),
-        agent_dirs=tuple(Path(d) for d in node.agent_dirs),
-        watchdog_device=str(node.watchdog_device) if node.watchdog_device else None,
+        node=node.node,
+        agent_dirs=node.agent_dirs,
+        watchdog_device=node.watchdog_device,
         watchdog_timeout_s=node.watchdog_timeout_s,
     )
-    place = Place(Path(node.run_dir), Path(node.executor_socket), settings)
+    place = Place(node.run_dir, node.executor_socket, settings)
     sys.exit(run(place, notify.Notifier(None) if no_systemd else notify.from_environment()))
 
 

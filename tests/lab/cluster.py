@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import subprocess
 from pathlib import Path
 
 from tests.lab import pdu
@@ -42,23 +43,19 @@ timeout = "10s"
 [groups.mail]
 nodes = ["n1", "n2"]
 
-[[groups.mail.resources]]
-name = "storage"
+[groups.mail.resources.storage]
 agent = "hamail:filesystem"
 parameters = {{ device = "/dev/lun", directory = "/srv/mail", fstype = "ext4" }}
 
-[[groups.mail.resources]]
-name = "dovecot"
+[groups.mail.resources.dovecot]
 agent = "hamail:dovecot"
 after = ["storage"]
 
-[[groups.mail.resources]]
-name = "postfix"
+[groups.mail.resources.postfix]
 agent = "hamail:postfix"
 after = ["storage"]
 
-[[groups.mail.resources]]
-name = "vip"
+[groups.mail.resources.vip]
 agent = "hamail:vip"
 parameters = {{ address = "{vip}/24 {vip6}/64", interface = "eth0" }}
 after = ["dovecot"]
@@ -67,6 +64,7 @@ after = ["dovecot"]
 NODE = """\
 node = "{node}"
 """
+WATCHDOG = 'watchdog_device = "/dev/watchdog"\n'
 
 
 def cluster_toml(addresses: Addresses, detection: str) -> str:
@@ -99,7 +97,7 @@ def configure(root: Path, node: str, addresses: Addresses, detection: str, certi
     write(root / "etc/hostname", f"{node}\n")
     write(root / "etc/machine-id", f"{NODES.index(node) + 1:032x}\n")
     write(root / "etc/hamail/cluster.toml", cluster_toml(addresses, detection))
-    write(root / "etc/hamail/node.toml", NODE.format(node=node))
+    write(root / "etc/hamail/node.toml", NODE.format(node=node) + ("" if witness else WATCHDOG))
     group = group_id(root, "hamail")
     place = root / "etc/hamail/pki"
     place.mkdir(parents=True, exist_ok=True)
@@ -113,6 +111,12 @@ def configure(root: Path, node: str, addresses: Addresses, detection: str, certi
         own(place, 0o700, 0)
         shutil.copyfile(password, place / "pdu")
         own(place / "pdu", 0o600, 0)
+
+
+def initialise(root: Path) -> None:
+    """The node's empty journal, as an operator makes it once. Raises CalledProcessError."""
+    command = ["chroot", str(root), "runuser", "-u", "hamail", "--", "/usr/bin/hamaild", "--initialise"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def enable(root: Path, node: str) -> None:

@@ -135,6 +135,7 @@ class Lab:
         certificates = self.folder / "pki"
         cluster.configure(node.root, node.name, self.addresses, detection, certificates, self.pdu_password_file)
         if hamail:
+            cluster.initialise(node.root)
             cluster.enable(node.root, node.name)
 
     def _start_pdu(self) -> None:
