@@ -56,6 +56,7 @@ else
     getent passwd hamail >/dev/null || useradd --system --gid hamail --home-dir /var/lib/hamail --shell /usr/sbin/nologin hamail
 fi
 
+install -d -m 0700 -o hamail -g hamail /var/lib/hamail
 install -d -m 0755 /etc/hamail
 install -d -m 0750 -o root -g hamail /etc/hamail/pki
 install -d -m 0700 /etc/hamail/secrets
