@@ -187,7 +187,8 @@ def listen(path: Path, gid: int) -> socket.socket:
     finally:
         os.umask(previous)
     try:
-        os.chown(path, -1, gid)
+        if path.stat().st_gid != gid:  # it is already right in the service, which may call chown for nothing
+            os.chown(path, -1, gid)
         path.chmod(SOCKET_MODE)
         listener.listen(BACKLOG)
     except OSError as error:

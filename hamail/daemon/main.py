@@ -89,8 +89,11 @@ def main(config: Path, fresh: bool, replaced_disk: bool) -> None:
         return
     try:
         asyncio.run(_serve(node, spec, source))
-    except (CertificateError, ValueError, LookupError, OSError) as e:
+    except (CertificateError, ValueError, LookupError) as e:
         fail(str(e))
+    except OSError as e:
+        click.echo(f"hamaild: {e}", err=True)
+        raise SystemExit(1) from e  # an address that is not there yet, say: systemd tries again
 
 
 if __name__ == "__main__":
