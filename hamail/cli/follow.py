@@ -21,13 +21,14 @@ def now_ms() -> int:
 def changes(client: ControlClient, after: LogIndex, timeout_ms: int) -> Iterator[tuple[Event, ...]]:
     """New events, again and again; empty tuples are a chance to look. Bears a hamaild that restarts meanwhile."""
     deadline_ms = now_ms() + timeout_ms
+    wait_ms = 0  # the first look is at what is there already
     while (left_ms := deadline_ms - now_ms()) > 0:
         try:
-            page = client.events(after, min(POLL_MS, left_ms))
+            page = client.events(after, min(wait_ms, left_ms))
         except (Failed, SurelyNotDone):
             time.sleep(PAUSE_S)
             continue
-        after = max(after, page.next)
+        after, wait_ms = max(after, page.next), POLL_MS
         yield page.events
 
 
@@ -37,7 +38,7 @@ def follow_move(app: App, move_id: LogIndex, timeout_ms: int) -> Move | None:
     shown: set[str] = set()
     move: Move | None = None
     ended_ms = 0
-    for _ in _at_once(changes(client, move_id, timeout_ms)):
+    for _ in changes(client, move_id, timeout_ms):
         try:
             move = client.move(move_id).move
         except (Failed, SurelyNotDone):
@@ -64,7 +65,7 @@ def follow_state(
 ) -> bool:
     """Print what happens from log index `index` on until `over` says so. False when the time is up first."""
     client = app.client
-    for events in _at_once(changes(client, index - 1, timeout_ms)):
+    for events in changes(client, index - 1, timeout_ms):
         for event in events:
             if event.index != skip:
                 app.say(f"  {event.sentence}")
@@ -74,8 +75,3 @@ def follow_state(
         except (Failed, SurelyNotDone):
             continue
     return False
-
-
-def _at_once(found: Iterator[tuple[Event, ...]]) -> Iterator[tuple[Event, ...]]:
-    yield ()
-    yield from found

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hamail.cli.words import clock, moment, took
-from hamail.model.state import Move, Stamp
+from hamail.model.state import Move, Stamp, Trigger
 
 DIM = "dim"
 RESULT_STYLE = {"done": "green", "failed": "bold red", "rolled back": "yellow", "running": "cyan"}
@@ -23,16 +23,22 @@ WORDS = {
     Stamp.ANSWERED: "first answer to a client",
     Stamp.DONE: "done: every resource is up",
 }
+ORDERED = (Trigger.SWITCHOVER, Trigger.STANDBY)
 ORDER = [stamp.value for stamp in Stamp]
 
 
 def points(move: Move) -> list[tuple[str, int]]:
     """The stamps in the order of time; at equal times in the order in which they must have happened."""
     rank = {name: place for place, name in enumerate(ORDER)}
-    return sorted(move.stamps.items(), key=lambda item: (item[1], rank.get(item[0], len(ORDER))))
+    stamps = dict(move.stamps)
+    if move.trigger in ORDERED:
+        stamps.pop(Stamp.DETECTED, None)  # nothing had to be noticed: the order is the beginning
+    return sorted(stamps.items(), key=lambda item: (item[1], rank.get(item[0], len(ORDER))))
 
 
 def words(move: Move, stamp: str) -> str:
+    if stamp == Stamp.DECIDED and move.trigger in ORDERED:
+        return f"ordered by {move.actor}" if move.actor else "ordered"
     template = WORDS.get(Stamp(stamp), stamp) if stamp in ORDER else stamp
     return template.format(source=move.source or "nobody", target=move.target or "nobody")
 

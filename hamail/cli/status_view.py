@@ -74,6 +74,8 @@ def _attention(status: Status) -> Iterator[RenderableType]:
             f"bold {POOR}",
         )
     for warning in status.warnings:
+        if maintenance.on and warning.startswith("maintenance is on"):
+            continue  # said above, with more words
         yield _point(warning, POOR)
 
 
@@ -168,12 +170,12 @@ def _state(node: NodeView) -> Text:
         return Text("not heard" + (", called lost by a majority" if node.suspected else ""), style=BAD)
     if node.restarting:
         return Text("hamaild restarts", style=POOR)
+    if node.witness:
+        return Text("votes", style=GOOD)
     if not node.joined:
         return Text("has not joined" + (f": {node.detail}" if node.detail else ""), style=POOR)
     if node.standby:
         return Text("put on standby by hand", style=POOR)
-    if node.witness:
-        return Text("votes", style=GOOD)
     if not node.ready:
         return Text(f"not ready: {node.detail or 'no reason given'}", style=POOR)
     return Text("ready", style=GOOD)

@@ -131,7 +131,7 @@ class FakeBackend:
             node = self.st.node(name)
             base = NodeView(
                 name=name, address=spec.address, witness=spec.witness, alive=True, suspected=False, silent_ms=37,
-                joined=node.incarnation is not None, standby=node.standby, ready=not spec.witness,
+                joined=node.incarnation is not None and not spec.witness, standby=node.standby, ready=not spec.witness,
                 watchdog="none" if spec.witness else "armed", fence=node.fence, fence_failure=node.fence_failure,
                 fence_devices={} if spec.witness else {"ipmi": ""}, version="0.1.0", applied=self.st.applied,
             )  # fmt: skip
@@ -283,7 +283,7 @@ class FakeBackend:
         source = self.st.group(command.group).owner
         move = Move(
             id=index, group=command.group, source=source, target=command.target, trigger=trigger, actor=command.actor,
-            reason=command.reason, started_at_ms=self.now, stamps={"decided": self.now}, request=command.request,
+            reason=command.reason, started_at_ms=self.now, stamps={"detected": self.now, "decided": self.now}, request=command.request,
         )  # fmt: skip
         group = msgspec.structs.replace(
             self.st.group(command.group), phase=Phase.STOPPING, move=index, trigger=trigger, actor=command.actor,

@@ -237,7 +237,7 @@ def test_switchover_shows_each_step_and_the_end(run, backend):
     assert code == 0
     assert [line.strip() for line in out.splitlines()] == [
         "mail: n1 -> n2; n2 is able to run it.",
-        "+0 ms  decided",
+        f"+0 ms  ordered by {backend.submitted[0].actor}",
         "+310 ms  stopped on n1, verified",
         "+322 ms  granted to n2",
         "+402 ms  storage mounted",
