@@ -124,6 +124,8 @@ class Journal:
             data = self._disk.read(self.path / FILE)  # again: only now is it surely ours
             self._disk.remove(self.path / NEW_FILE)  # an interrupted compaction; the old file is the valid one
             records, self._offset, self._number, torn = scan(data)
+            if not records or not isinstance(records[0], Identity):
+                raise BadJournal("it does not begin with the name of a cluster and a node")
             for record in records:
                 self._replay(record)
             self._file = self._disk.open(self.path / FILE)

@@ -155,14 +155,15 @@ def _must_be_torn(data: bytes, offset: int, number: int) -> None:
     """
     if number == 1:
         raise BadJournal("the first batch is damaged: not a journal, or its start was overwritten")
-    for later in range(offset + ALIGN, len(data) - HEADER.size + 1, ALIGN):
+    for later in range(offset + ALIGN, len(data.rstrip(b"\0")), ALIGN):
         if _batch_at(data, later) is not None:
             raise BadJournal(f"batch {number} at byte {offset} is damaged, but a good batch follows at byte {later}")
     header = _header_at(data, offset)
     if header is None:
-        if any(data[offset : offset + HEADER.size]):
+        begun = any(data[offset : offset + HEADER.size])
+        if begun and any_nonzero(data, offset + HEADER.size):
             raise BadJournal(f"the header of batch {number} at byte {offset} is damaged")
-        return  # the sector with the header was never written
+        return  # the sector with the header was never written, or the write ended inside of the header
     end = offset + HEADER.size + header[0] + _padding(header[0])
     if end > len(data):
         return
