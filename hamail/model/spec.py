@@ -42,6 +42,7 @@ class ResourceSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     start_timeout_ms: int | None = None
     stop_timeout_ms: int | None = None
     critical: bool = True  # False: its failure is shown but moves nothing
+    network_check: bool = True  # False: the operator means it when a floating IP is outside the nodes' networks
 
 
 class GroupSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
