@@ -1,0 +1,166 @@
+"""The replicated log of the simulated cluster: what Raft promises, without Raft.
+
+A command is committed only by a leader that reaches a majority both ways. A new leader is elected after an election
+time by a majority that cannot hear the old one, and knows every committed entry. A leader that was cut off believes in
+itself for a while longer. A proposal whose fate its proposer cannot see ends as unknown, and may yet be committed.
+"""
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hamail.model.commands import AnyCommand, Unknown
+from hamail.model.ids import LogIndex, NodeName
+
+if TYPE_CHECKING:
+    from hamail.simulation.machine import Machine
+
+LOOK_MS = 50
+FALLBACK_MS = 600
+ELECTION_MS = (300, 600)
+COMMIT_MS = (4, 12)
+UNKNOWN_MS = 1000
+
+Committed = Callable[[LogIndex, AnyCommand], None]
+
+
+class Log:
+    """`committed` is told of every entry once, at the moment of its commit."""
+
+    def __init__(
+        self,
+        machines: dict[NodeName, "Machine"],
+        reaches: Callable[[NodeName, NodeName], bool],
+        after_ms: Callable[[float, Callable[[], None]], None],
+        now_ms: Callable[[], float],
+        rng: random.Random,
+        committed: Committed,
+    ) -> None:
+        self._machines = machines
+        self._reaches = reaches
+        self._after_ms = after_ms
+        self._now_ms = now_ms
+        self._rng = rng
+        self._committed = committed
+        self.entries: list[AnyCommand | None] = []  # entry i has index i + 1; None opens a term
+        self.leader: NodeName | None = None
+        self.late_share = 0.0  # of proposals whose proposer gives up before they are committed
+        self._believers: set[NodeName] = set()
+        self._alone_since_ms: dict[NodeName, float] = {}
+        self._leaderless_since_ms: float | None = 0.0
+        self._patience_ms = rng.uniform(*ELECTION_MS)
+        after_ms(0, self._look)
+
+    # ---- who leads ---------------------------------------------------------------------------------------------
+
+    def _circle(self, name: NodeName) -> list[NodeName]:
+        """Nodes that `name` could replicate to, itself included."""
+        return [n for n, m in self._machines.items() if m.votes and self._reaches(name, n)]
+
+    def _majority(self, name: NodeName) -> bool:
+        return self._machines[name].votes and len(self._circle(name)) * 2 > len(self._machines)
+
+    def _look(self) -> None:
+        self._after_ms(LOOK_MS, self._look)
+        now = self._now_ms()
+        for name in sorted(self._believers):
+            if name == self.leader and self._majority(name):
+                self._alone_since_ms.pop(name, None)
+            elif now - self._alone_since_ms.setdefault(name, now) >= FALLBACK_MS:
+                self._disbelieve(name)
+        if self.leader is not None and self._majority(self.leader):
+            self._leaderless_since_ms = None
+            self._spread(self.leader)
+            return
+        if self._leaderless_since_ms is None:
+            self._leaderless_since_ms = now
+            self._patience_ms = self._rng.uniform(*ELECTION_MS)
+        if now - self._leaderless_since_ms >= self._patience_ms:
+            self._elect()
+
+    def _elect(self) -> None:
+        able = [n for n in sorted(self._machines) if self._majority(n)]
+        if able:
+            most = max(self._machines[n].journaled for n in able)
+            self._lead(self._rng.choice([n for n in able if self._machines[n].journaled == most]))
+
+    def _lead(self, name: NodeName) -> None:
+        self.leader = name
+        self._leaderless_since_ms = None
+        self.entries.append(None)
+        self._spread(name)
+
+        def believe() -> None:
+            machine = self._machines[name]
+            if self.leader == name and machine.daemon is not None and machine.votes:
+                self._believers.add(name)
+                machine.daemon.leadership(True)
+
+        self._after_ms(self._rng.uniform(*COMMIT_MS), believe)
+
+    def _disbelieve(self, name: NodeName) -> None:
+        self._believers.discard(name)
+        self._alone_since_ms.pop(name, None)
+        if self.leader == name:
+            self.leader = None
+        daemon = self._machines[name].daemon
+        if daemon is not None:
+            daemon.leadership(False)
+
+    def gone(self, name: NodeName) -> None:
+        """This node's daemon has ended; a new one believes nothing."""
+        self._believers.discard(name)
+        self._alone_since_ms.pop(name, None)
+        if self.leader == name:
+            self.leader = None
+
+    def transfer(self, sender: NodeName, to: NodeName) -> None:
+        if self.leader == sender and self._reaches(sender, to) and self._majority(to):
+            self._spread(sender)
+            self._disbelieve(sender)
+            self._lead(to)
+
+    # ---- what is in it ------------------------------------------------------------------------------------------
+
+    def propose(self, sender: NodeName, command: AnyCommand, done: Callable[[LogIndex | Unknown], None]) -> None:
+        """`done` is called at most once: with the index when the sender has applied it, or with unknown."""
+        leader = self.leader
+        if leader is None or not self._reaches(sender, leader) or not self._machines[sender].votes:
+            self._after_ms(UNKNOWN_MS / 2, lambda: done(Unknown(why="no leader is known")))
+            return
+
+        def late() -> None:
+            self._commit(command)
+
+        if self._rng.random() < self.late_share:
+            done(Unknown(why="no answer in time"))
+            self._after_ms(self._rng.uniform(0, 8000), late)
+            return
+
+        def commit() -> None:
+            index = self._commit(command)
+            if index is None:
+                done(Unknown(why="the leader was lost"))
+            else:
+                self._machines[sender].await_applied(index, done, UNKNOWN_MS)
+
+        self._after_ms(self._rng.uniform(*COMMIT_MS), commit)
+
+    def _commit(self, command: AnyCommand) -> LogIndex | None:
+        leader = self.leader
+        if leader is None or not self._majority(leader):
+            return None
+        self.entries.append(command)
+        index = len(self.entries)
+        self._committed(index, command)
+        self._spread(leader)
+        return index
+
+    def _spread(self, leader: NodeName) -> None:
+        """What is committed is in the journal of everybody whom the leader reaches; they learn of it a little later."""
+        index = len(self.entries)
+        for name in self._circle(leader):
+            machine = self._machines[name]
+            if machine.journaled < index:
+                machine.journaled = index
+                machine.learn(index, 0.0 if name == leader else self._rng.uniform(1, 40))

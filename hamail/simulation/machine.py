@@ -1,0 +1,219 @@
+"""A simulated machine: power, clock, disk, watchdog, what truly runs on it, and the two processes of hamail."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hamail.model import actions as a
+from hamail.model.commands import Unknown
+from hamail.model.ids import Epoch, GroupName, LogIndex, NodeName, ResourceName
+from hamail.model.state import Incarnation
+from hamail.simulation.clock import Clock
+from hamail.simulation.daemon import Daemon
+from hamail.simulation.executor import Executor
+
+if TYPE_CHECKING:
+    from hamail.simulation.world import World
+
+SOCKET_MS = 1
+
+
+class Machine:
+    def __init__(self, world: "World", name: NodeName, *, witness: bool, watchdog: bool, rate_ppm: int) -> None:
+        self.world = world
+        self.name = name
+        self.witness = witness
+        self.watchdog = watchdog
+        self.clock = Clock(rate_ppm)
+        self.powered = False
+        self.paused = False
+        self.daemon: Daemon | None = None
+        self.executor: Executor | None = None
+        self.running: dict[GroupName, set[ResourceName]] = {}  # the truth
+        # the disk
+        self.barred: dict[GroupName, Epoch] = {}
+        self.journaled: LogIndex = 0
+        self.committed: LogIndex = 0
+        self.journal_problem = ""
+        # what agents do here
+        self.start_ms = 100.0
+        self.stop_ms = 100.0
+        self.start_fails: set[ResourceName] = set()
+        self.stop_fails = False
+        self.reboot_ms: float | None = None  # after its watchdog has fired; None: it stays down
+        self._boots = 0
+        self._lives = 0
+        self._life = 0  # grows with every boot; what an earlier boot had put on the agenda is void
+        self._starving_ns: int | None = None
+        self._deferred: list[Callable[[], None]] = []
+
+    @property
+    def local_ns(self) -> int:
+        return self.clock.local_ns(self.world.now_ns)
+
+    @property
+    def votes(self) -> bool:
+        """Does its part of the replicated log work now?"""
+        able = self.powered and not self.paused and not self.journal_problem
+        return able and self.daemon is not None and not self.daemon.hung
+
+    # ---- time on this machine -----------------------------------------------------------------------------------
+
+    def after_ms(self, delay_ms: float, deed: Callable[[], None]) -> None:
+        self._on_agenda(self.world.now_ns + int(delay_ms * 1_000_000), deed)
+
+    def at_local(self, local_ns: int, deed: Callable[[], None]) -> None:
+        self._on_agenda(self.clock.real_ns(local_ns), deed)
+
+    def _on_agenda(self, real_ns: int, deed: Callable[[], None]) -> None:
+        life = self._life
+
+        def guarded() -> None:
+            if life != self._life:
+                return
+            if self.paused:
+                self._deferred.append(guarded)
+            else:
+                deed()
+
+        self.world.agenda.at(real_ns, guarded)
+
+    # ---- power --------------------------------------------------------------------------------------------------
+
+    def power_on(self) -> None:
+        if self.powered:
+            return
+        self._boots += 1
+        self._life += 1
+        self.powered = True
+        self.paused = False
+        self._starving_ns = None
+        self.clock.boot(self.world.now_ns)
+        if not self.witness:
+            self.start_executor()
+        self.start_daemon()
+
+    def power_off(self) -> None:
+        self._life += 1
+        self.powered = False
+        self.paused = False
+        self._deferred = []
+        self.running.clear()
+        if self.daemon is not None:
+            self.daemon.end()
+            self.world.log.gone(self.name)
+        if self.executor is not None:
+            self.executor.alive = False
+        self.daemon = self.executor = None
+
+    def pause(self) -> None:
+        """Everything on it stands still, its clock and its watchdog do not."""
+        if self.powered and not self.paused:
+            self.paused = True
+            if self.watchdog:
+                self.starve_watchdog()
+
+    def resume(self) -> None:
+        if not self.paused:
+            return
+        self.paused = False
+        self._starving_ns = None
+        deferred, self._deferred = self._deferred, []
+        for deed in deferred:
+            deed()
+        if self.daemon is not None:
+            self.daemon.wake()
+
+    # ---- the watchdog -------------------------------------------------------------------------------------------
+
+    def starve_watchdog(self) -> None:
+        """Nobody feeds it from now on: the machine is reset when its time is over."""
+        if not self.watchdog or self._starving_ns is not None:
+            return
+        began, life = self.world.now_ns, self._life
+        self._starving_ns = began
+
+        def fire() -> None:
+            if life == self._life and self._starving_ns == began:
+                self.world.remark(f"the watchdog resets {self.name}")
+                self.power_off()
+                if self.reboot_ms is not None:
+                    self.world.agenda.after_ms(self.reboot_ms, self.power_on)
+
+        timeout_ns = self.world.spec.watchdog_timeout_s * 1_000_000_000
+        self.world.agenda.at(self.clock.real_ns(self.local_ns + timeout_ns), fire)
+
+    # ---- processes ----------------------------------------------------------------------------------------------
+
+    def start_daemon(self) -> None:
+        self._lives += 1
+        self.daemon = Daemon(self, f"{self.name}-{self._lives}")
+        self.after_ms(SOCKET_MS, self._connect)
+        self.learn(self.journaled, 20.0)
+
+    def end_daemon(self) -> None:
+        """SIGKILL. The executor notices nothing but silence."""
+        if self.daemon is not None:
+            self.daemon.end()
+            self.daemon = None
+            self.world.log.gone(self.name)
+
+    def start_executor(self) -> None:
+        self._lives += 1
+        self._starving_ns = None
+        self.executor = Executor(
+            self, Incarnation(boot_id=f"{self.name}-boot-{self._boots}", executor_id=f"x{self._lives}")
+        )
+        self.after_ms(SOCKET_MS, self._connect)
+
+    def end_executor(self) -> None:
+        """SIGKILL. Services go on running without supervision; nobody feeds the watchdog."""
+        if self.executor is None:
+            return
+        self.executor.alive = False
+        self.executor = None
+        self.starve_watchdog()
+        if self.daemon is not None:
+            self.daemon.executor_lost()
+
+    def _connect(self) -> None:
+        if self.daemon is not None and self.executor is not None:
+            self.tell_executor(a.Hello(id=0, version="simulated"))
+
+    def tell_executor(self, request: a.AnyRequest) -> None:
+        executor = self.executor
+        if executor is None:
+            return
+        self.after_ms(SOCKET_MS, lambda: executor.request(request) if executor.alive else None)
+
+    def tell_daemon(self, notice: a.AnyNotice) -> None:
+        """Lost when hamaild is not there, as on a socket."""
+        daemon = self.daemon
+        if daemon is not None:
+            self.after_ms(SOCKET_MS, lambda: daemon.notice(notice))
+
+    def break_journal(self, problem: str) -> None:
+        """Nothing can be made durable here any more: this node takes no further part in the log."""
+        self.journal_problem = problem
+        self.world.log.gone(self.name)
+        if self.daemon is not None:
+            self.daemon.fail(problem)
+
+    # ---- the log ------------------------------------------------------------------------------------------------
+
+    def learn(self, index: LogIndex, delay_ms: float) -> None:
+        """The leader says that the log is committed up to here."""
+
+        def told() -> None:
+            if self.daemon is not None:
+                self.daemon.committed(index)
+
+        self.after_ms(delay_ms, told)
+
+    def await_applied(self, index: LogIndex, done: Callable[[LogIndex | Unknown], None], limit_ms: float) -> None:
+        if self.daemon is None:
+            return
+        if index <= self.committed:
+            done(index)
+            return
+        self.daemon.awaited.append((index, done))
+        self.after_ms(limit_ms, lambda: done(Unknown(why="no answer in time")))

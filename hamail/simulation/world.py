@@ -1,0 +1,172 @@
+"""A whole cluster in one process: machines, network, log, fence devices, and a checker on the true state."""
+
+import random
+from collections.abc import Callable
+
+from hamail.core import effects as fx
+from hamail.core.apply import apply, empty_state
+from hamail.model import commands as c
+from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, NodeName
+from hamail.model.messages import AnyMessage
+from hamail.model.spec import ClusterSpec
+from hamail.model.state import ClusterState
+from hamail.simulation.agenda import MS, Agenda
+from hamail.simulation.checker import Checker
+from hamail.simulation.fence_device import FenceDevice
+from hamail.simulation.log import Log
+from hamail.simulation.machine import Machine
+from hamail.simulation.network import Network
+
+WALL_START_MS = 1_767_261_600_000  # 2026-01-01 10:00:00 UTC, for display only
+NOTES_KEPT = 200
+
+
+class World:
+    """`rates_ppm`: by how much each node's clock runs wrong. One seed makes one history."""
+
+    def __init__(
+        self,
+        spec: ClusterSpec,
+        *,
+        seed: int = 1,
+        watchdogs: frozenset[NodeName] = frozenset(),
+        rates_ppm: dict[NodeName, int] | None = None,
+    ) -> None:
+        self.spec = spec
+        self.agenda = Agenda()
+        self.groups: set[GroupName] = set(spec.groups)
+        self.devices: dict[DeviceName, FenceDevice] = {name: FenceDevice(name) for name in spec.fencing}
+        self.claims: dict[GroupName, Epoch] = {}  # on the shared storage
+        self.remarks: list[tuple[int, str]] = []  # what the world did, as opposed to hamail
+        self.failpoints: list[Callable[[Machine, fx.Effect], bool]] = []  # true: done with it
+        self.state: ClusterState = empty_state()  # of the log itself, as nobody in the cluster may know it yet
+        self._outcomes: dict[LogIndex, c.Outcome] = {}
+        self._notes: list[tuple[int, NodeName, str, str]] = []
+        self._rng = random.Random(seed)  # noqa: S311 - reproducible on purpose
+        self.network = Network(self.agenda, random.Random(seed + 1), self._deliver)  # noqa: S311
+        self.machines = {
+            name: Machine(
+                self,
+                name,
+                witness=node.witness,
+                watchdog=name in watchdogs,
+                rate_ppm=(rates_ppm or {}).get(name, 0),
+            )
+            for name, node in sorted(spec.nodes.items())
+        }
+        self.log = Log(
+            self.machines,
+            self.network.both_ways,
+            self.agenda.after_ms,
+            lambda: self.now_ns / MS,
+            random.Random(seed + 2),  # noqa: S311
+            self._committed,
+        )
+        self.checker = Checker(self)
+
+    @property
+    def now_ns(self) -> int:
+        return self.agenda.now_ns
+
+    @property
+    def wall_ms(self) -> int:
+        return WALL_START_MS + self.now_ns // MS
+
+    # ---- running ------------------------------------------------------------------------------------------------
+
+    def run_ms(self, duration_ms: float) -> None:
+        self.run_until(lambda: False, duration_ms)
+
+    def run_until(self, happened: Callable[[], bool], limit_ms: float) -> bool:
+        """Run until something holds. False: it did not within the limit."""
+        end_ns = self.now_ns + int(limit_ms * MS)
+        while not happened():
+            upcoming = self.agenda.next_ns()
+            if upcoming is None or upcoming > end_ns:
+                self.agenda.at(end_ns, lambda: None)
+                self.agenda.step()
+                return happened()
+            self.agenda.step()
+            self.checker.look()
+        return True
+
+    def start_all(self) -> None:
+        for machine in self.machines.values():
+            machine.power_on()
+
+    # ---- what happens to it -------------------------------------------------------------------------------------
+
+    def power_off(self, name: NodeName) -> None:
+        self.machines[name].power_off()
+
+    def isolate(self, name: NodeName) -> None:
+        for other in self.machines:
+            if other != name:
+                self.network.cut(name, other)
+
+    def order(self, command: c.AnyCommand) -> c.Outcome | None:
+        """An operator's command through any node that answers. None: it was not committed within five seconds."""
+        found: list[LogIndex] = []
+
+        def done(result: LogIndex | c.Unknown) -> None:
+            if isinstance(result, int):
+                found.append(result)
+
+        sender = next((n for n, m in self.machines.items() if m.votes and n == self.log.leader), None)
+        if sender is None:
+            return None
+        self.log.propose(sender, command, done)
+        self.run_until(lambda: bool(found), 5000)
+        return self._outcomes.get(found[0]) if found else None
+
+    def failpoint(self, machine: Machine, effect: fx.Effect) -> None:
+        self.failpoints = [f for f in self.failpoints if not f(machine, effect)]
+
+    def daemon_dies_at(self, node: NodeName, kind: str, back_ms: float) -> None:
+        """hamaild on `node` is killed when it is about to propose a command of this kind; the proposal is lost."""
+
+        def strike(machine: Machine, effect: fx.Effect) -> bool:
+            if machine.name != node or not isinstance(effect, fx.Propose) or type(effect.command).__name__ != kind:
+                return False
+            machine.end_daemon()
+            machine.after_ms(back_ms, machine.start_daemon)
+            return True
+
+        self.failpoints.append(strike)
+
+    # ---- what is seen -------------------------------------------------------------------------------------------
+
+    def active_on(self, group: GroupName) -> NodeName | None:
+        """The node on which every resource of the group truly runs, with its start reported and known."""
+        for name, machine in self.machines.items():
+            held = machine.executor.groups.get(group) if machine.executor is not None else None
+            if machine.powered and held is not None and held.state == "up" and "failed" not in held.resources.values():
+                return name
+        return None
+
+    def note(self, node: NodeName, level: str, text: str) -> None:
+        self._notes.append((self.now_ns, node, level, text))
+        del self._notes[:-NOTES_KEPT]
+
+    def remark(self, text: str) -> None:
+        self.remarks.append((self.now_ns, text))
+
+    def recent(self) -> str:
+        """The last things that were said, for a failed check."""
+        said = [(at, f"{node} {level}: {text}") for at, node, level, text in self._notes]
+        both = sorted([*said, *((at, f"-- {text}") for at, text in self.remarks)])[-60:]
+        return "\n".join(f"  {at / 1e9:9.3f} s  {text}" for at, text in both)
+
+    # ---- inside -------------------------------------------------------------------------------------------------
+
+    def _deliver(self, sender: NodeName, receiver: NodeName, message: AnyMessage) -> None:
+        daemon = self.machines[receiver].daemon
+        if daemon is not None:
+            daemon.message(sender, message)
+
+    def _committed(self, index: LogIndex, command: c.AnyCommand) -> None:
+        before = self.state
+        self.state, outcome = apply(before, index, command)
+        self._outcomes[index] = outcome
+        if outcome.accepted and isinstance(command, c.Grant):
+            self.checker.granted(before.group(command.group), command, index)
