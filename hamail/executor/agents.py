@@ -1,5 +1,6 @@
 """Resource agents (OCF): where they are, what they are given, and what their answers mean."""
 
+import asyncio
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -95,6 +96,7 @@ class Agents:
         self._processes = processes
         self._sets = sets
         self._cache: dict[tuple[str, int, int, int], Metadata] = {}
+        self._reading: dict[str, asyncio.Lock] = {}  # one reader per agent: they share a process set
 
     def locate(self, name: str) -> Path:
         """The executable of "provider:type". Raises AgentError: unknown, or could be changed by others than root."""
@@ -117,27 +119,33 @@ class Agents:
         path = self.locate(name)
         found = path.stat()
         key = (str(path), found.st_ino, found.st_mtime_ns, found.st_size)
-        if key not in self._cache:
-            finished = await self._processes.run(
-                Job(
-                    path=path,
-                    arguments=("meta-data",),
-                    environment=base_environment(path),
-                    processes=self._sets.get(f"meta-data.{name.replace(':', '.')}"),
-                    timeout_ms=METADATA_TIMEOUT_MS,
-                    stdout_bytes_max=METADATA_BYTES_MAX,
-                )
+        async with self._reading.setdefault(name, asyncio.Lock()):
+            if key not in self._cache:
+                parsed = await self._read(name, path)
+                if len(self._cache) >= CACHED_AGENTS_MAX:
+                    self._cache.clear()
+                self._cache[key] = parsed
+            return self._cache[key]
+
+    async def _read(self, name: str, path: Path) -> Metadata:
+        processes = self._sets.get(f"meta-data.{name.replace(':', '.')}")
+        finished = await self._processes.run(
+            Job(
+                path=path,
+                arguments=("meta-data",),
+                environment=base_environment(path),
+                processes=processes,
+                timeout_ms=METADATA_TIMEOUT_MS,
+                stdout_bytes_max=METADATA_BYTES_MAX,
             )
-            if finished.exit_code != 0:
-                raise AgentError(f"agent {name} gives no meta-data: {explain('meta-data', finished)}")
-            try:
-                parsed = parse(finished.stdout)
-            except BadMetadata as error:
-                raise AgentError(f"agent {name}: {error}") from error
-            if len(self._cache) >= CACHED_AGENTS_MAX:
-                self._cache.clear()
-            self._cache[key] = parsed
-        return self._cache[key]
+        )
+        processes.remove()
+        if finished.exit_code != 0:
+            raise AgentError(f"agent {name} gives no meta-data: {explain('meta-data', finished)}")
+        try:
+            return parse(finished.stdout)
+        except BadMetadata as error:
+            raise AgentError(f"agent {name}: {error}") from error
 
     async def check(self, spec: ResourceSpec) -> Metadata:
         """Is this resource usable as configured? Raises AgentError with the reason before anything is run."""

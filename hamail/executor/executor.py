@@ -71,7 +71,7 @@ class Executor:
         self._cleaned: dict[str, GroupSpec] = {}  # found or made clean here since, under this configuration
         self._clean = False
         self._cleaning: asyncio.Task[None] | None = None
-        self._busy_groups: set[str] = set()  # being cleaned or verified: hands off, police
+        self._looking: dict[str, asyncio.Lock] = {}  # held per group while it is searched for and cleaned here
         self._held: dict[str, Group] = {}
         self._last_epoch: dict[str, int] = {}
         self._maintenance = False
@@ -219,11 +219,10 @@ class Executor:
 
     async def _clean_one(self, spec: GroupSpec) -> str:
         """Returns what is left over, "" when clean."""
-        self._busy_groups.add(spec.name)
-        try:
+        async with self._look_lock(spec.name):
+            if spec.name in self._held:
+                return ""  # granted meanwhile: its start looks for itself
             left = await Group(spec, self._context(spec.name, 0, ""), self._tools, self.tell, _nothing).clean()
-        finally:
-            self._busy_groups.discard(spec.name)
         if left:
             return f"group {spec.name}: {'; '.join(left)}"
         self._cleaned[spec.name] = spec
@@ -245,7 +244,7 @@ class Executor:
         self._last_epoch[name] = request.epoch
         context = self._context(name, request.epoch, str(request.evidence))
         group = self._held[name] = Group(request.group, context, self._tools, self.tell, self._ended)
-        group.start(clean_first=self._cleaned.pop(name, None) != request.group)
+        group.start(self._look_lock(name), clean_first=self._cleaned.pop(name, None) != request.group)
         return ""
 
     def _may_not_start(self, request: StartGroup) -> str:
@@ -258,8 +257,6 @@ class Executor:
             return f"group {name!r} has no usable name, or more than {RESOURCES_MAX} resources"
         if name in self._held:
             return f"group {name} is still held under epoch {self._held[name].epoch} ({self._held[name].state})"
-        if name in self._busy_groups:
-            return f"group {name} is being verified"
         if request.epoch <= self._last_epoch.get(name, 0):
             return f"group {name} was already held under epoch {self._last_epoch[name]}"
         return ""
@@ -282,8 +279,7 @@ class Executor:
             return ""
         if name not in self._configured:
             return f"group {name} is not configured here"
-        if name not in self._busy_groups:
-            self._spawn(self._verify_stopped(self._configured[name], request.epoch))
+        self._spawn(self._verify_stopped(self._configured[name], request.epoch))
         return ""
 
     async def _verify_stopped(self, spec: GroupSpec, epoch: int) -> None:
@@ -357,16 +353,22 @@ class Executor:
         await self._police.look(present)
 
     def _free_groups(self) -> list[GroupSpec]:
-        return [g for name, g in self._configured.items() if name not in self._held and name not in self._busy_groups]
+        return [
+            spec
+            for name, spec in self._configured.items()
+            if name not in self._held and not self._look_lock(name).locked()
+        ]
 
     async def _evict(self, spec: GroupSpec, addresses: frozenset[str]) -> list[str]:
         """Remove addresses of a group that is not held here. Returns what is left."""
-        group = Group(spec, self._context(spec.name, 0, ""), self._tools, self.tell, _nothing)
-        self._busy_groups.add(spec.name)
-        try:
+        async with self._look_lock(spec.name):
+            if spec.name in self._held:
+                return []  # granted meanwhile
+            group = Group(spec, self._context(spec.name, 0, ""), self._tools, self.tell, _nothing)
             return await group.evict(addresses)
-        finally:
-            self._busy_groups.discard(spec.name)
+
+    def _look_lock(self, name: str) -> asyncio.Lock:
+        return self._looking.setdefault(name, asyncio.Lock())
 
     def _context(self, group: str, epoch: int, evidence: str) -> Context:
         return Context(group, epoch, evidence, self._cluster, self._settings.node)

@@ -63,9 +63,16 @@ class Group:
 
     # -- what is asked of it ---------------------------------------------------------------------------------------
 
-    def start(self, *, clean_first: bool) -> None:
+    def start(self, looking: asyncio.Lock, *, clean_first: bool) -> None:
+        """Begin to start, once nobody looks for leftovers of this group any more."""
         self._known = not clean_first
-        self._replace(self._start)
+
+        async def start() -> None:
+            async with looking:
+                pass
+            await self._start()
+
+        self._replace(start)
 
     def stop(self, why: str, epoch: int) -> None:
         self._replace(lambda: self._stop(why, epoch))

@@ -18,6 +18,7 @@ class Metadata:
     name: str
     parameters: dict[str, bool]  # name -> required
     timeouts_ms: dict[str, int]  # action -> advertised time limit
+    deep_intervals_ms: dict[int, int] = field(default_factory=dict)  # level of a deeper monitor -> how often
 
     def timeout_ms(self, action: str) -> int:
         return self.timeouts_ms.get(action, DEFAULT_TIMEOUT_MS)
@@ -40,6 +41,7 @@ class _Found:
     parameters: dict[str, bool] = field(default_factory=dict)
     defaults: set[str] = field(default_factory=set)
     timeouts_ms: dict[str, int] = field(default_factory=dict)
+    deep_intervals_ms: dict[int, int] = field(default_factory=dict)
     inside: str = ""
 
 
@@ -60,7 +62,12 @@ def parse(text: str) -> Metadata:
         raise BadMetadata("meta-data has no <resource-agent name=...>")
     # a required parameter with a default has a value without being given
     parameters = {name: required and name not in found.defaults for name, required in found.parameters.items()}
-    return Metadata(name=found.name, parameters=parameters, timeouts_ms=found.timeouts_ms)
+    return Metadata(
+        name=found.name,
+        parameters=parameters,
+        timeouts_ms=found.timeouts_ms,
+        deep_intervals_ms=found.deep_intervals_ms,
+    )
 
 
 def parse_duration_ms(text: str) -> int | None:
@@ -84,6 +91,9 @@ def _element(found: _Found, tag: str, attributes: dict[str, str]) -> None:
     elif tag == "content" and found.inside and "default" in attributes:
         found.defaults.add(found.inside)
     elif tag == "action" and attributes.get("name"):
+        depth, interval_ms = attributes.get("depth", ""), parse_duration_ms(attributes.get("interval", ""))
+        if attributes["name"] == "monitor" and depth.isascii() and depth.isdigit() and int(depth) and interval_ms:
+            found.deep_intervals_ms[int(depth)] = interval_ms
         timeout_ms = parse_duration_ms(attributes.get("timeout", ""))
         if timeout_ms:
             name = attributes["name"]  # several monitors of different depth: the longest limit suits them all

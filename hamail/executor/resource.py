@@ -30,6 +30,7 @@ from hamail.executor.processes import GRACE_MS, Job, Processes, kill_set
 from hamail.executor.watch import PidWatch
 from hamail.model.spec import ResourceSpec
 
+OWN_AGENTS = "hamail:"
 MONITOR_INTERVAL_MIN_MS = 500
 TERM_GRACE_MS = 500  # for what an agent's stop has left running
 VERIFY_WAIT_MS = 1_000  # how long the kernel may take to finish what a stop began
@@ -134,7 +135,8 @@ class Resource:
             await self._kill_left_over(TERM_GRACE_MS if budget_ms is None else 0)
             left = await self._settled()
             if not left:
-                left = await self._doubts(result)
+                probe_ms = self.timeout_ms("monitor")
+                left = await self._doubts(result, probe_ms if budget_ms is None else min(budget_ms, probe_ms))
             if left:
                 self.state = State.FAILED
                 return [f"{result.detail}", *left] if result.exit_code != SUCCESS else left
@@ -193,18 +195,23 @@ class Resource:
 
     async def _monitor_forever(self, first_after_ms: int) -> None:
         interval_ms = max(MONITOR_INTERVAL_MIN_MS, self.spec.monitor_interval_ms)
+        # Our own agents advertise deeper checks that are meant to run less often; those of others are left to others.
+        deep_ms = self._metadata.deep_intervals_ms if self.spec.agent.startswith(OWN_AGENTS) else {}
+        last_s = dict.fromkeys(deep_ms, time.monotonic())
         await asyncio.sleep(first_after_ms / 1000)
         while True:
+            now_s = time.monotonic()
+            level = max((d for d in deep_ms if now_s - last_s[d] >= deep_ms[d] / 1000), default=0)
+            last_s |= {level: now_s} if level else {}
             if self.state in (State.UP, State.FAILED):
-                await self.monitor_once(interval_ms)
+                await self.monitor_once(level)
             await asyncio.sleep(interval_ms / 1000)
 
-    async def monitor_once(self, interval_ms: int | None = None) -> ActionResult:
+    async def monitor_once(self, level: int = 0) -> ActionResult:
         """One recurring monitor; tells of a failure or of a recovery."""
         async with self._busy:
-            result = await self._run(
-                "monitor", self.timeout_ms("monitor"), interval_ms=interval_ms or self.spec.monitor_interval_ms
-            )
+            interval_ms = max(MONITOR_INTERVAL_MIN_MS, self.spec.monitor_interval_ms)
+            result = await self._run("monitor", self.timeout_ms("monitor"), interval_ms=interval_ms, level=level)
             self._judge(result)
             return result
 
@@ -260,11 +267,12 @@ class Resource:
         timeout_ms: int,
         *,
         interval_ms: int = 0,
+        level: int = 0,
         keep_children: bool = False,
         grace_ms: int = GRACE_MS,
     ) -> ActionResult:
         environment = action_environment(
-            self._path, self.spec, self._context, action, timeout_ms=timeout_ms, interval_ms=interval_ms
+            self._path, self.spec, self._context, action, timeout_ms=timeout_ms, interval_ms=interval_ms, level=level
         )
         job = Job(
             path=self._path,
@@ -306,16 +314,16 @@ class Resource:
                 return left + verify.mount_holders(self._mount)
             await asyncio.sleep(_POLL_S)
 
-    async def _doubts(self, stop: ActionResult) -> list[str]:
+    async def _doubts(self, stop: ActionResult, probe_ms: int) -> list[str]:
         """The kernel shows nothing any more; is that enough? Returns why not.
 
         It is when our own agent agrees. An agent of others is asked once more (their stop is known to say "done" when
         it could not even read its configuration), and a failed stop only counts as done when the kernel could have
         shown this resource and the agent then finds nothing.
         """
-        if stop.exit_code == SUCCESS and self.spec.agent.startswith("hamail:"):
+        if stop.exit_code == SUCCESS and self.spec.agent.startswith(OWN_AGENTS):
             return []
-        probe = await self._run("monitor", self.timeout_ms("monitor"))
+        probe = await self._run("monitor", probe_ms)
         absent = probe.exit_code in (NOT_RUNNING, INSTALLED)
         if stop.exit_code == SUCCESS:
             if absent or (self._visible() and probe.exit_code not in (SUCCESS, 8)):

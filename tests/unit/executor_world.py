@@ -210,9 +210,7 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(
-    folder: Path, watchdog: Watchdog | None = None, *, pulse: bool = True
-) -> AsyncIterator[World]:
+async def world(folder: Path, watchdog: Watchdog | None = None, *, pulse: bool = True) -> AsyncIterator[World]:
     """Agents must have been written before. `service` of the provider hamail is always there."""
     agents = folder / "agents"
     if not (agents / "hamail" / "service").exists():

@@ -1,0 +1,220 @@
+"""The dead-man's switch: the bookkeeping alone, and with real processes and a watchdog."""
+
+import asyncio
+import os
+import struct
+import time
+
+import pytest
+
+from executor_world import root_folder, world, write_agent
+from hamail.executor.clock import BootTimer, boottime_ns
+from hamail.executor.deadman import Deadman
+from hamail.executor.watchdog import WDIOC_GETSUPPORT, WDIOC_GETTIMEOUT, WDIOC_KEEPALIVE, Watchdog
+from hamail.model.actions import DeadlinePassed, Extend, GroupDown, GroupStopFailed, GroupUp, Maintain
+
+S = 10**9
+
+
+class Recorder:
+    def __init__(self):
+        self.soft, self.hard = [], []
+        self.deadman = Deadman(lambda g, _d: self.soft.append(g), lambda g, _d: self.hard.append(g))
+
+
+def test_deadlines_pass_once_and_in_order():
+    r = Recorder()
+    assert r.deadman.arm("g", 1, 10 * S, 20 * S, 0) == ""
+    assert r.deadman.next_ns() == 10 * S
+    r.deadman.check(10 * S - 1)
+    assert (r.soft, r.hard) == ([], [])
+    r.deadman.check(10 * S)
+    r.deadman.check(11 * S)
+    assert (r.soft, r.hard) == (["g"], [])
+    assert r.deadman.next_ns() == 20 * S
+    assert r.deadman.overdue(19 * S) == []
+    r.deadman.check(20 * S)
+    r.deadman.check(30 * S)
+    assert (r.soft, r.hard) == (["g"], ["g"])
+    assert r.deadman.overdue(20 * S) == ["g"]
+    assert r.deadman.next_ns() is None
+
+
+def test_both_deadlines_missed_at_once_act_in_order():
+    r = Recorder()
+    r.deadman.arm("g", 1, 10 * S, 20 * S, 0)
+    r.deadman.check(100 * S)  # as after a suspend
+    assert (r.soft, r.hard) == (["g"], ["g"])
+
+
+def test_extend_only_the_held_epoch_only_forward_only_in_time():
+    r = Recorder()
+    r.deadman.arm("g", 5, 10 * S, 20 * S, 0)
+    assert r.deadman.extend("g", 5, 12 * S, 22 * S, 1 * S) == ""
+    assert "not 4" in r.deadman.extend("g", 4, 13 * S, 23 * S, 1 * S)
+    assert "not 6" in r.deadman.extend("g", 6, 13 * S, 23 * S, 1 * S)
+    assert "forward" in r.deadman.extend("g", 5, 11 * S, 23 * S, 1 * S)
+    assert "forward" in r.deadman.extend("g", 5, 13 * S, 21 * S, 1 * S)
+    assert "not held" in r.deadman.extend("h", 5, 13 * S, 23 * S, 1 * S)
+    assert "after the hard one" in r.deadman.extend("g", 5, 25 * S, 24 * S, 1 * S)
+    assert "ahead" in r.deadman.extend("g", 5, 13 * S, 4000 * S, 1 * S)
+    assert "just passed" in r.deadman.extend("g", 5, 40 * S, 50 * S, 12 * S)
+    r.deadman.check(12 * S)
+    assert "being stopped" in r.deadman.extend("g", 5, 40 * S, 50 * S, 12 * S)
+
+
+def test_past_deadline_is_not_armed():
+    r = Recorder()
+    assert "passed 2.000 s ago" in r.deadman.arm("g", 1, 8 * S, 20 * S, 10 * S)
+    assert r.deadman.get("g") is None
+
+
+def test_maintenance_suspends_and_ends_in_passing():
+    r = Recorder()
+    r.deadman.arm("g", 1, 10 * S, 20 * S, 0)
+    r.deadman.suspend(on=True)
+    r.deadman.check(30 * S)
+    assert (r.soft, r.deadman.next_ns(), r.deadman.overdue(30 * S)) == ([], None, [])
+    assert r.deadman.extend("g", 1, 40 * S, 50 * S, 30 * S) == ""
+    r.deadman.suspend(on=False)
+    r.deadman.check(39 * S)
+    assert r.soft == []
+    r.deadman.check(40 * S)
+    assert r.soft == ["g"]
+
+
+async def test_boot_timer_is_exact():
+    fired = asyncio.Event()
+    timer = BootTimer(asyncio.get_running_loop(), fired.set)
+    at = boottime_ns() + 100_000_000
+    timer.set(at)
+    await fired.wait()
+    assert 0 <= boottime_ns() - at < 20_000_000
+    fired.clear()
+    timer.set(boottime_ns() - S)  # past: at once
+    await asyncio.wait_for(fired.wait(), 0.5)
+    fired.clear()
+    timer.set(boottime_ns() + 50_000_000)
+    timer.set(None)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(fired.wait(), 0.1)
+    timer.close()
+
+
+class FakeWatchdog:
+    """An ioctl for a plain file that counts the feeds."""
+
+    def __init__(self, path):
+        path.touch()
+        self.fed_at = []
+        self.timeout = 0
+        self.watchdog = Watchdog(str(path), 2, self.ioctl)
+        self.watchdog.arm()
+
+    def ioctl(self, _fd, request, data):
+        if request == WDIOC_GETSUPPORT:
+            return struct.pack("=II32s", 0x8180, 1, b"fake")
+        if request == WDIOC_KEEPALIVE:
+            self.fed_at.append(time.monotonic())
+        elif request != WDIOC_GETTIMEOUT:
+            (self.timeout,) = struct.unpack("=i", data)
+        return struct.pack("=i", self.timeout)
+
+
+@pytest.fixture
+def folder():
+    with root_folder() as made:
+        yield made
+
+
+async def up(w, *resources, **deadlines):
+    group = w.group(*resources)
+    assert (await w.clean(group)).ok
+    assert w.start(group, **deadlines) == ""
+    await w.wait_for(GroupUp)
+    return group
+
+
+@pytest.mark.root
+async def test_group_is_stopped_at_its_soft_deadline(folder):
+    fake = FakeWatchdog(folder / "watchdog")
+    async with world(folder, fake.watchdog) as w:
+        storage = w.resource("storage", agent="hamail:service")
+        await up(w, storage, w.resource("smtp", after=("storage",)), soft_s=0.5, hard_s=2)
+        soft = w.executor.welcome().groups["mail"].soft_ns
+        await w.wait_for(DeadlinePassed)
+        assert boottime_ns() - soft < 20_000_000
+        down = await w.wait_for(GroupDown)
+        assert boottime_ns() - soft < 400_000_000
+        assert down.epoch == 1 and w.executor.welcome().groups == {}
+        count = len(fake.fed_at)
+        await asyncio.sleep(0.6)
+        assert len(fake.fed_at) > count  # a verified stop: the machine lives on
+
+
+@pytest.mark.root
+async def test_extended_group_lives_on(folder):
+    async with world(folder) as w:
+        await up(w, w.resource("smtp"), soft_s=0.3, hard_s=1)
+        for _round in range(6):
+            await asyncio.sleep(0.1)
+            now = boottime_ns()
+            assert w.ask(Extend, group="mail", epoch=1, soft_ns=now + 3 * S // 10, hard_ns=now + S) == ""
+        assert w.executor.welcome().groups["mail"].state == "up"
+        assert not [n for n in w.notices if isinstance(n, DeadlinePassed)]
+
+
+@pytest.mark.root
+async def test_hung_and_stubborn_services_are_killed_before_the_hard_deadline(folder):
+    async with world(folder) as w:
+        await up(w, w.resource("smtp", mode="stop-hang"), w.resource("imap", mode="stubborn"), soft_s=0.4, hard_s=2.4)
+        hard = w.executor.welcome().groups["mail"].hard_ns
+        pids = [w.pid("smtp"), w.pid("imap")]
+        await w.wait_for(GroupDown)
+        assert boottime_ns() < hard
+        assert not [p for p in pids if os.path.exists(f"/proc/{p}") and "Z" not in open(f"/proc/{p}/stat").read()]
+
+
+@pytest.mark.root
+async def test_unverified_stop_starves_the_watchdog_for_ever(folder):
+    text = """\
+        #!/bin/sh
+        case $1 in
+        meta-data) echo '<resource-agent name="ghost"><parameters/><actions/></resource-agent>';;
+        monitor) test -e STATE || exit 7;;
+        start) touch STATE;;
+        stop) exit 1;;
+        esac
+        exit 0
+        """.replace("STATE", str(folder / "ghost"))
+    write_agent(folder / "agents", "other", "ghost", text)
+    fake = FakeWatchdog(folder / "watchdog")
+    async with world(folder, fake.watchdog) as w:
+        await up(w, w.resource("ghost", agent="other:ghost", parameters={}), soft_s=0.3, hard_s=0.9)
+        hard = w.executor.welcome().groups["mail"].hard_ns
+        assert "cannot be verified" in (await w.wait_for(GroupStopFailed)).detail
+        while boottime_ns() < hard + 50_000_000:
+            await asyncio.sleep(0.01)
+        count = len(fake.fed_at)
+        status = w.executor.watchdog.status()
+        assert not status.armed and "not verified stopped by its hard deadline" in status.detail
+        await asyncio.sleep(1.2)
+        assert len(fake.fed_at) == count
+        w.executor.watchdog.disarm()  # refused
+        assert b"V" not in (folder / "watchdog").read_bytes()
+        assert not await w.executor.shutdown()
+
+
+@pytest.mark.root
+async def test_maintenance_suspends_everything(folder):
+    async with world(folder) as w:
+        group = await up(w, w.resource("smtp"), soft_s=0.4, hard_s=0.6)
+        assert w.ask(Maintain, on=True) == ""
+        w.notices.clear()
+        await asyncio.sleep(0.8)
+        assert w.executor.welcome().groups["mail"].state == "up"
+        assert "maintenance" in w.start(group, epoch=2)
+        os.kill(w.pid("smtp"), 9)  # an administrator at work
+        await asyncio.sleep(0.1)
+        assert not w.notices
+        assert await w.executor.shutdown()  # an upgrade: leaves what runs
