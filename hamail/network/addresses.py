@@ -107,9 +107,12 @@ class Netlink:
             ethernet=kind == ARPHRD_ETHER and len(mac) == 6,
         )
 
-    def addresses(self) -> list[Present]:
+    def addresses(self, index: int | None = None) -> list[Present]:
+        """All addresses, or those of one interface."""
         found = []
         for message in self._route.get_addr():
+            if index is not None and message["index"] != index:
+                continue
             text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
             if text is None:
                 continue

@@ -1,12 +1,12 @@
 """Tell the neighbours where an address lives now: at once, and again, because their tables ignore quick changes."""
 
 import ipaddress
-import socket
 import time
 from collections.abc import Callable, Sequence
 
-from hamail.network.addresses import Address, Link, NetworkError
+from hamail.network.addresses import Address
 from hamail.network.frames import gratuitous_arp, unsolicited_advertisement
+from hamail.network.wire import Wire
 
 # A Linux neighbour entry ignores changes for about a second after it was set (locktime), hence the 1.1 s steps.
 REPEAT_AT_MS = (1100, 2200, 3300, 4400)
@@ -19,21 +19,14 @@ def claim_frames(address: Address, mac: bytes) -> tuple[bytes, ...]:
     return (unsolicited_advertisement(address.ip, mac),)
 
 
-def announce(addresses: Sequence[Address], link: Link) -> None:
+def announce(addresses: Sequence[Address], wire: Wire) -> None:
     """One round for all addresses: request and reply for IPv4, advertisement with Override for IPv6.
 
     Raises NetworkError when a frame could not be sent (the neighbours may or may not have heard others).
     """
-    if not link.ethernet:
-        return
-    try:
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as wire:
-            wire.bind((link.name, 0))
-            for address in addresses:
-                for frame in claim_frames(address, link.mac):
-                    wire.send(frame)
-    except OSError as error:
-        raise NetworkError(f"cannot announce on {link.name}: {error}") from error
+    for address in addresses:
+        for frame in claim_frames(address, wire.link.mac):
+            wire.send(frame)
 
 
 def repeat(

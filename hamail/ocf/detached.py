@@ -3,13 +3,14 @@
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hamail.ocf.process import Process, boottime_s, find, send, wait_gone
 
 RUN = Path("/run/hamail-agents")
 KILL_WAIT_S = 1.0
+DESCRIPTORS_MAX = 4096
 
 
 def note_path(name: str) -> Path:
@@ -42,8 +43,8 @@ def forget(name: str) -> None:
     note_path(name).unlink(missing_ok=True)
 
 
-def detach(name: str, work: Callable[[], None]) -> None:
-    """Run `work` in a process of its own that delays nobody and holds none of our pipes; one per name."""
+def detach(name: str, work: Callable[[], None], keep: Sequence[int] = ()) -> None:
+    """Run `work` in a process of its own that delays nobody and holds no descriptor but `keep`; one per name."""
     end(name)
     pid = os.fork()
     if pid:
@@ -54,7 +55,7 @@ def detach(name: str, work: Callable[[], None]) -> None:
         os.setsid()
         grandchild = os.fork()
         if grandchild == 0:
-            _become_helper()
+            _become_helper(keep)
             work()
         else:
             # written before the caller goes on, so that a stop right after the start finds it
@@ -66,11 +67,15 @@ def detach(name: str, work: Callable[[], None]) -> None:
         os._exit(code)
 
 
-def _become_helper() -> None:
+def _become_helper(keep: Sequence[int]) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
-    os.closerange(3, 4096)
+    low = 3
+    for kept in sorted(keep):
+        os.closerange(low, kept)
+        low = kept + 1
+    os.closerange(low, low + DESCRIPTORS_MAX)
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(signum, signal.SIG_DFL)
     os.chdir("/")

@@ -140,6 +140,13 @@ def stop(unit: str, seconds: float) -> None:
         raise Failure(Code.GENERIC, f"systemctl stop {unit} failed: {done.stderr.strip() or last_words(unit)}")
 
 
+def begin_stop(unit: str) -> None:
+    """Ask for a stop without waiting: from now on systemd does not restart the unit by itself."""
+    done = systemctl(["stop", "--no-block", unit], SHOW_TIMEOUT_S)
+    if done.returncode:
+        raise Failure(Code.GENERIC, f"systemctl stop {unit} failed: {done.stderr.strip()}")
+
+
 def settle(unit: str, seconds: float) -> UnitState:
     """The state once it is neither coming up nor going down, or the last one seen when the time is over."""
     end_s = boottime_s() + seconds
