@@ -124,10 +124,7 @@ class Journal:
             data = self._disk.read(self.path / FILE)  # again: only now is it surely ours
             self._disk.remove(self.path / NEW_FILE)  # an interrupted compaction; the old file is the valid one
             records, self._offset, self._number, torn = scan(data)
-            if not records or not isinstance(records[0], Identity):
-                raise BadJournal("it does not begin with the name of a cluster and a node")
-            for record in records:
-                self._replay(record)
+            self._replay_all(records)
             self._file = self._disk.open(self.path / FILE)
             self._size = len(data)
             if torn:
@@ -158,6 +155,12 @@ class Journal:
                 f"the journal {self.path / FILE} {state}. This node takes no part until an operator "
                 "initialises it (as a replaced disk, if it was a member before)"
             ) from None
+
+    def _replay_all(self, records: list[Record]) -> None:
+        if not records or not isinstance(records[0], Identity):
+            raise BadJournal("it does not begin with the name of a cluster and a node")
+        for record in records:
+            self._replay(record)
 
     def _replay(self, record: Record) -> None:
         match record:

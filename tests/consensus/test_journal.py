@@ -186,7 +186,7 @@ def test_first_error_of_the_disk_is_the_last(operation):
     journal = filled(disk)
     disk.fail[operation] = OSError(errno.EIO, "Input/output error")
     journal.add(b"x", 6, 1)
-    with pytest.raises(JournalError, match="Input/output error.*no longer votes"):
+    with pytest.raises(JournalError, match=r"Input/output error.*no longer votes"):
         sync(journal)
     disk.fail.clear()
     with pytest.raises(JournalError, match="Input/output error"):
@@ -197,7 +197,7 @@ def test_full_disk():
     disk = fresh()
     journal = filled(disk)
     disk.capacity_bytes = disk._used() + 1000
-    with pytest.raises(JournalError, match="No space left.*is it full"):
+    with pytest.raises(JournalError, match=r"No space left.*is it full"):
         for index in range(6, 10_000):
             journal.add(b"x" * 500, index, 1)
             sync(journal)

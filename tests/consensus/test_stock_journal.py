@@ -224,7 +224,7 @@ def test_full_disk(small_disk):
 
     initialise(small_disk / "ours", "c", "n1")
     journal = Journal(small_disk / "ours", "c", "n1")
-    with pytest.raises(JournalError, match="No space left on device.*no longer votes"):
+    with pytest.raises(JournalError, match=r"No space left on device.*no longer votes"):
         for index in range(1, 10_000):
             journal.add(b"x" * 500, index, 1)
             sync(journal)
