@@ -1,5 +1,6 @@
 """The looking half of the control API: GET handlers. They change nothing."""
 
+import asyncio
 import time
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -26,6 +27,7 @@ from hamail.model.state import EVENTS_KEPT, ClusterState, Phase
 from hamail.model.status import Status
 from hamail.monitoring import metrics
 
+PAUSE_MS = 50
 WAITERS_MAX = 32  # long polls at a time
 
 
@@ -81,7 +83,9 @@ class Views:
                 left_ms = (deadline_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME)) // 1_000_000
                 if left_ms <= 0:
                     break
-                await self._backend.wait_applied(state.applied, left_ms)
+                applied = await self._backend.wait_applied(state.applied, left_ms)
+                if applied <= state.applied:  # time is up, or the daemon ends: never spin on it
+                    await asyncio.sleep(min(left_ms, PAUSE_MS) / 1000)
                 state = self._backend.state()
             return state
         finally:

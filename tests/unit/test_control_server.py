@@ -109,6 +109,23 @@ def test_long_poll_without_event_ends_in_time(client):
     assert 0.14 < time.monotonic() - begun < 2
 
 
+def test_backend_that_ends_does_not_make_the_server_spin(client, backend):
+    calls = []
+
+    async def at_once(after, timeout_ms):
+        calls.append(after)
+        return backend.st.applied
+
+    backend.wait_applied = at_once
+    waiter = threading.Thread(target=lambda: client.events(after=20, wait_ms=400))
+    waiter.start()
+    time.sleep(0.1)
+    begun = time.monotonic()
+    assert client.status().node == "n1" and time.monotonic() - begun < 0.2
+    waiter.join(3)
+    assert len(calls) < 15
+
+
 def test_too_many_long_polls_are_turned_away(backend, path, monkeypatch):
     monkeypatch.setattr("hamail.control.views.WAITERS_MAX", 1)
     with serving(backend, path):
