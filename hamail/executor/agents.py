@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from hamail.executor.cgroups import ProcessSets
+from hamail.executor.kinds import short_name
 from hamail.executor.metadata import METADATA_BYTES_MAX, BadMetadata, Metadata, parse
 from hamail.executor.processes import Finished, Job, Processes
 from hamail.executor.trust import Untrusted, trusted_executable
@@ -100,7 +101,7 @@ class Agents:
 
     def locate(self, name: str) -> Path:
         """The executable of "provider:type". Raises AgentError: unknown, or could be changed by others than root."""
-        provider, _, kind = name.partition(":")
+        provider, _, kind = short_name(name).partition(":")
         if not NAME.fullmatch(provider) or not NAME.fullmatch(kind):
             raise AgentError(f"{name!r} is no agent name of the form provider:type")
         for folder in self._folders:

@@ -23,8 +23,18 @@ class MountPoint:
     directory: str
 
 
+def short_name(agent: str) -> str:
+    """ "provider:type", also where the standard was named as in "ocf:provider:type"."""
+    return agent.removeprefix("ocf:")
+
+
+def is_own(agent: str) -> bool:
+    """One of hamail's own agents, whose answers are trusted further than those of others."""
+    return short_name(agent).startswith("hamail:")
+
+
 def kind_of(spec: ResourceSpec) -> Kind:
-    kind = spec.agent.partition(":")[2].lower()
+    kind = spec.agent.rpartition(":")[2].lower()
     if kind in _ADDRESS_TYPES:
         return Kind.ADDRESS
     return Kind.STORAGE if kind in _STORAGE_TYPES else Kind.SERVICE

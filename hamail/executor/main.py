@@ -53,6 +53,7 @@ def main(config: Path, no_systemd: bool) -> None:
         node = load_node(config)
     except ConfigError as error:
         raise click.ClickException("\n".join(f"{p.place}: {p.reason}" for p in error.problems)) from error
+    logging.basicConfig(level=node.log_level.upper(), stream=sys.stderr, format="%(levelname)s %(message)s")
     settings = Settings(
         node=node.node,
         agent_dirs=node.agent_dirs,
@@ -65,8 +66,9 @@ def main(config: Path, no_systemd: bool) -> None:
 
 def run(place: Place, notifier: notify.Notifier) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit code: 0 only when everything held was verified stopped."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
-    place.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not place.run_dir.exists():
+        place.run_dir.mkdir(parents=True)
+        place.run_dir.chmod(0o755)  # whatever the umask: hamaild must reach the socket
     lock = _only_one(place.run_dir)
     try:
         # before there is an event loop, and while this process is small: the two share their pages

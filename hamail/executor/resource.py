@@ -24,13 +24,12 @@ from hamail.executor.agents import (
     result_of,
 )
 from hamail.executor.cgroups import ProcessSets, cgroup_dirs, kill_cgroup
-from hamail.executor.kinds import Kind, addresses_of, kind_of, mount_of
+from hamail.executor.kinds import Kind, addresses_of, is_own, kind_of, mount_of
 from hamail.executor.metadata import Metadata
 from hamail.executor.processes import GRACE_MS, Job, Processes, kill_set
 from hamail.executor.watch import PidWatch
 from hamail.model.spec import ResourceSpec
 
-OWN_AGENTS = "hamail:"
 MONITOR_INTERVAL_MIN_MS = 500
 TERM_GRACE_MS = 500  # for what an agent's stop has left running
 VERIFY_WAIT_MS = 1_000  # how long the kernel may take to finish what a stop began
@@ -196,7 +195,7 @@ class Resource:
     async def _monitor_forever(self, first_after_ms: int) -> None:
         interval_ms = max(MONITOR_INTERVAL_MIN_MS, self.spec.monitor_interval_ms)
         # Our own agents advertise deeper checks that are meant to run less often; those of others are left to others.
-        deep_ms = self._metadata.deep_intervals_ms if self.spec.agent.startswith(OWN_AGENTS) else {}
+        deep_ms = self._metadata.deep_intervals_ms if is_own(self.spec.agent) else {}
         last_s = dict.fromkeys(deep_ms, time.monotonic())
         await asyncio.sleep(first_after_ms / 1000)
         while True:
@@ -321,7 +320,7 @@ class Resource:
         it could not even read its configuration), and a failed stop only counts as done when the kernel could have
         shown this resource and the agent then finds nothing.
         """
-        if stop.exit_code == SUCCESS and self.spec.agent.startswith(OWN_AGENTS):
+        if stop.exit_code == SUCCESS and is_own(self.spec.agent):
             return []
         probe = await self._run("monitor", probe_ms)
         absent = probe.exit_code in (NOT_RUNNING, INSTALLED)

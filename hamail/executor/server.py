@@ -61,7 +61,6 @@ class Server:
 
     async def open(self) -> None:
         """Listen. Raises OSError when the socket cannot be made."""
-        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
         # made unreachable first, then given its owner and mode: nobody slips in between
         before = os.umask(0o177)

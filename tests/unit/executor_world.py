@@ -16,7 +16,7 @@ from hamail.executor.processes import Processes
 from hamail.executor.server import Server
 from hamail.executor.watchdog import Watchdog
 from hamail.executor.wire import encode, read_notice
-from hamail.model.actions import AnyNotice, AnyRequest, CleanUp, Cleaned, Configure, Hello, StartGroup, Welcome
+from hamail.model.actions import AnyNotice, AnyRequest, Cleaned, CleanUp, Configure, Hello, StartGroup, Welcome
 from hamail.model.spec import GroupSpec, ResourceSpec
 from hamail.model.state import Evidence
 

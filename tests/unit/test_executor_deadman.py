@@ -6,8 +6,8 @@ import struct
 import time
 
 import pytest
-
 from executor_world import root_folder, world, write_agent
+
 from hamail.executor.clock import BootTimer, boottime_ns
 from hamail.executor.deadman import Deadman
 from hamail.executor.watchdog import WDIOC_GETSUPPORT, WDIOC_GETTIMEOUT, WDIOC_KEEPALIVE, Watchdog

@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from executor_world import root_folder, world, write_agent
 
 from hamail.executor.clock import boottime_ns
 from hamail.model.actions import (
@@ -19,7 +20,6 @@ from hamail.model.actions import (
     RestartResource,
     StopGroup,
 )
-from executor_world import root_folder, world, write_agent
 
 pytestmark = pytest.mark.root
 

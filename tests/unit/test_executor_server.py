@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-
 from executor_world import Client, root_folder, serve, world
+
 from hamail.executor import server as server_module
 from hamail.executor.clock import boottime_ns
 from hamail.executor.wire import MAX_FRAME_BYTES, WireError, encode, read_notice, read_request

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-
 from executor_world import root_folder
+
 from hamail.executor.watchdog import WDIOC_GETSUPPORT, WDIOC_GETTIMEOUT, WDIOC_SETTIMEOUT, Watchdog
 
 SERVER = Path(__file__).with_name("fuse_watchdog.py")
