@@ -125,7 +125,7 @@ def test_takeover_after_a_crash_is_fast():
 
 
 def test_term_that_ran_ahead_is_caught_up_with():
-    """A node whose campaign failed has a higher term than the leader and cannot hear it any more; it must not stay out."""
+    """A node whose campaign failed has a higher term than the leader and is deaf to it; it must not stay out."""
     c = Cluster()
     leader = c.elect()
     c.commit(leader, "before")
