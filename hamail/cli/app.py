@@ -1,5 +1,6 @@
 """What every command shares: where hamaild is, how to print, how to end."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -50,7 +51,8 @@ class App:
         if self._console is None:
             from rich.console import Console
 
-            width = None if sys.stdout.isatty() else COLUMNS_UNKNOWN
+            known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+            width = None if known else COLUMNS_UNKNOWN
             self._console = Console(highlight=False, markup=False, emoji=False, width=width)
         return self._console
 

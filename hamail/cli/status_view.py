@@ -138,9 +138,9 @@ def _nodes(status: Status) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style=DIM)
     table.add_column("node", no_wrap=True, style="bold")
     table.add_column("role", no_wrap=True)
-    table.add_column("state", overflow="fold", ratio=2)
+    table.add_column("state", overflow="fold", ratio=2, min_width=9)
     table.add_column("watchdog", no_wrap=True)
-    table.add_column("fencing it", overflow="fold", ratio=2)
+    table.add_column("fencing it", overflow="fold", ratio=2, min_width=10)
     table.add_column("heard", no_wrap=True)
     for node in status.nodes:
         role = _role(node, status)

@@ -217,7 +217,7 @@ async def read(request: web.Request, body_type: type[Body]) -> Body:
         raw = await request.read()
     try:
         return msgspec.json.decode(raw, type=body_type)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise errors.bad_request(f"body of {request.path}: {error}") from error
 
 
