@@ -29,7 +29,7 @@ PACKAGES = (
 EXCLUDED = ("man", "locale", "doc", "info")
 SHIPPED = ("hamail", "agents", "etc", "systemd", "tools", "Makefile", "pyproject.toml", "README.md")
 BUILD_TIMEOUT_S = 900
-KEPT_PER_KIND = 3
+KEPT = {"base": 2, "depends": 3, "hamail": 8}
 
 # In a mount and process namespace of its own, so that a builder that dies leaves nothing mounted.
 LAYER = """set -e
@@ -94,7 +94,7 @@ class Images:
         """Drop the layers used longest ago, but none that a running lab stands on."""
         mounted = Path("/proc/self/mountinfo").read_text()
         layers = [p for p in self.folder.glob(f"{kind}-*") if p.is_dir() and not p.name.endswith(".partial")]
-        for layer in sorted(layers, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT_PER_KIND:]:
+        for layer in sorted(layers, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT[kind] :]:
             if layer.name not in mounted:
                 shutil.rmtree(layer, ignore_errors=True)
 

@@ -304,13 +304,9 @@ class Lab:
                     return f"{name} sees group {group['name']} {group['phase']}: {group['sentence']}"
                 owners.add(group["owner"])
             for view in status["nodes"]:
-                if (
-                    not view["alive"]
-                    or not view["joined"]
-                    or view["standby"]
-                    or (not view["ready"] and not view["witness"])
-                ):
-                    return f"{name} sees {view['name']} not ready: {view['detail']}"
+                ready = view["witness"] or (view["joined"] and view["ready"] and not view["standby"])
+                if not view["alive"] or not ready:
+                    return f"{name} sees {view['name']} not ready: {view['detail'] or 'silent or not joined'}"
         return "" if len(owners) == 1 else f"nodes disagree about the owner: {sorted(map(str, owners))}"
 
     def wait_healthy(self, timeout_s: float = HEALTHY_TIMEOUT_S) -> str:
@@ -334,8 +330,8 @@ class Lab:
         for node in self.nodes.values():
             node.thaw()
             node.san_resume()
-            if node.powered and node.image is not None and not node.path.populated():
-                node.cut()  # it has lost its LUN path for good
+            if node.powered and node.image is not None and not (node.path.populated() and node.machine.populated()):
+                node.cut()  # it has lost its LUN path for good, or is half off
         self.all_on()
 
 

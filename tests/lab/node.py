@@ -22,7 +22,8 @@ from tests.lab.image import SOURCE
 from tests.lab.switch import Switch, run
 
 LOCK_TIMEOUT_S = 60.0
-SERVER_TIMEOUT_S = 10.0
+SERVER_TIMEOUT_S = 30.0
+DARK_TIMEOUT_S = 40.0  # a power-on that waits for its servers looks dark for up to SERVER_TIMEOUT_S
 BOOT_TIMEOUT_S = 90.0
 RUN_TIMEOUT_S = 60.0
 POLL_S = 0.02
@@ -63,14 +64,14 @@ class Node:
         """Power on, if it is off; with `wait` until systemd has finished booting."""
         with self._locked():
             if not self.powered:
-                self._start()
+                self._power_up()
         if wait:
             self.wait_booted()
 
     def power_cycle(self) -> None:
         with self._locked():
             self._cut()
-            self._start()
+            self._power_up()
 
     def power_lost(self, generation: int, again: bool) -> None:
         """The machine of that power-on has ended by itself, or its watchdog wants it to; `again`: and it boots anew."""
@@ -78,7 +79,7 @@ class Node:
             if generation == self.generation:
                 self._cut()
                 if again:
-                    self._start()
+                    self._power_up()
 
     @property
     def generation(self) -> int:
@@ -91,7 +92,12 @@ class Node:
     def wait_booted(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
         """Until systemd says that booting has finished. Failed units do not count: tests look at theirs."""
         deadline_s = time.monotonic() + timeout_s
+        dark_s = time.monotonic() + DARK_TIMEOUT_S
         while time.monotonic() < deadline_s:
+            if self.machine.populated():
+                dark_s = time.monotonic() + DARK_TIMEOUT_S
+            elif time.monotonic() > dark_s:
+                raise NodeError(f"{self.name} is off and nobody puts it on (log: {self.log})")
             if self.init() and self._boot_state() in ("running", "degraded"):
                 return
             time.sleep(POLL_S)
@@ -104,6 +110,8 @@ class Node:
         self.machine.freeze(True)
 
     def thaw(self) -> None:
+        if not self.machine.populated():
+            return
         self.machine.freeze(False)
         self.watchdog.send(signal.SIGUSR2)
 
@@ -207,8 +215,15 @@ class Node:
         self.watchdog.kill()
         self.watchdog.remove()
 
-    def _start(self) -> None:
+    def _power_up(self) -> None:
         self._cut()  # what an earlier power-on may have left
+        try:
+            self._start()
+        except BaseException:
+            self._cut()  # half on would count as on
+            raise
+
+    def _start(self) -> None:
         self.mount_root()
         self.switch.attach(self.name)
         generation = self.generation + 1
