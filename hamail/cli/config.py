@@ -34,13 +34,16 @@ def config() -> None:
 def check(app: App, file: Path) -> None:
     """Check FILE; nothing is changed. Works without a running hamaild."""
     source = _read(app, file)
-    from hamail.config import ConfigError, parse_cluster
+    from hamail.config import ConfigError, parse_cluster, warnings
+    from hamail.config.local import check_local, local_interfaces
     from hamail.control.client import ControlError
 
     try:
         spec = parse_cluster(source, str(file))
     except ConfigError as error:
         _refuse(app, file, tuple(str(problem) for problem in error.problems))
+    if misfits := check_local(spec, local_interfaces()):
+        _refuse(app, file, tuple(str(problem) for problem in misfits))
     running = ""
     changes: tuple[str, ...] | None = None
     try:
@@ -51,12 +54,15 @@ def check(app: App, file: Path) -> None:
     except ControlError as error:
         running = error.error
     if app.json:
-        app.emit({"schema": JSON_SCHEMA, "problems": [], "changes": changes, "running": running})
+        body = {"problems": [], "warnings": warnings(spec), "changes": changes, "running": running}
+        app.emit({"schema": JSON_SCHEMA, **body})
         return
     witnesses = sum(node.witness for node in spec.nodes.values())
     nodes = f"{counted(len(spec.nodes), 'node')} ({witnesses} of them witness)"
     rest = f"{counted(len(spec.groups), 'group')}, {counted(len(spec.fencing), 'fence device')}"
     app.say(f"{file} is good: {nodes}, {rest}", "green")
+    for warning in warnings(spec):
+        app.say(f"! {warning}", "yellow")
     if changes is None:
         app.say(f"Not compared with a running cluster: {running}", "dim")
     else:

@@ -530,7 +530,7 @@ def test_answer_from_something_else_is_an_error_with_a_sentence(path):
     def answer_once(text):
         connection, _ = listener.accept()
         asked = b""
-        while not asked.endswith((b"}", b"\r\n\r\n")) or asked.startswith(b"POST") and not asked.endswith(b"}"):
+        while not asked.endswith((b"}", b"\r\n\r\n")) or (asked.startswith(b"POST") and not asked.endswith(b"}")):
             asked += connection.recv(65536)
         connection.sendall(text)
         connection.close()
