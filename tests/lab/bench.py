@@ -42,6 +42,7 @@ BUSY_LOOPS = 8
 LOAD_S = 60.0
 IDLE_S = 60.0
 SETTLE_S = 5.0
+PLAIN_WIDTH = 120  # where the output is no terminal
 MASTER_PID = "/srv/mail/queue/pid/master.pid"
 SPURIOUS_MS = 100.0  # an interruption shorter than this at a restart of hamaild is no more than the probe's own jitter
 
@@ -388,7 +389,7 @@ def _number(value: float) -> float | None:
 
 def main() -> int:
     options = arguments()
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     build = options.out.resolve().parent
     build.mkdir(parents=True, exist_ok=True)
     lab = Lab(options.lab, lambda line: console.print(f"lab: {line}"))

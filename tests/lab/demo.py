@@ -35,6 +35,7 @@ SCENARIO_LIMIT_S = 60.0
 HEALTHY_LIMIT_S = 120.0
 MAIL_RATE = 10.0
 PUMP_S = 0.1
+PLAIN_WIDTH = 120  # where the output is no terminal
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ class Outcome:
 
 
 class Demo:
-    def __init__(self, lab: Lab, console: Console, build: Path) -> None:
-        self.lab, self.console, self.build = lab, console, build
+    def __init__(self, lab: Lab, console: Console, build: Path, running: bool = False) -> None:
+        self.lab, self.console, self.build, self.running = lab, console, build, running
 
     def run(self) -> Outcome:
         active = self._boot()
@@ -101,7 +102,7 @@ class Demo:
                 self._scenario("power cut", live, load, probe, lambda: self.lab.cut(active), f"power of {active} cut")
             ]
             self._flow(live, load, STEADY_S)
-            self._return(active)
+            self._return(active, live, load)
             order = f"hamailctl switchover mail --to {active}"
             scenarios.append(
                 self._scenario(
@@ -114,8 +115,9 @@ class Demo:
 
     def _boot(self) -> str:
         self._say("three real nodes: n1 and n2 are mail servers over one shared disk, n3 is the witness")
-        with self._doing("building and booting the lab (the first time a few minutes, later seconds)"):
-            self.lab.up()
+        if not self.running:
+            with self._doing("building and booting the lab (the first time a few minutes, later seconds)"):
+                self.lab.up()
         with self._doing("waiting until the cluster is fully redundant"):
             active = self.lab.wait_healthy(HEALTHY_LIMIT_S)
         self.console.print(self.lab.run(active, "hamailctl status").stdout, markup=False, highlight=False)
@@ -129,22 +131,11 @@ class Demo:
         live.pump()
         start = live.begin()
         live.say(start, "lab", text)
-        errors: list[Exception] = []
-        worker = threading.Thread(target=self._guarded, args=(fault, errors))
-        worker.start()
-        end = time.monotonic() + SCENARIO_LIMIT_S
-        with self._doing("") as update:
-            while time.monotonic() < end:
-                live.pump()
-                update(self._counts(load))
-                quiet_since = time.monotonic_ns() - max(live.last_break, start)
-                if not worker.is_alive() and quiet_since > QUIET_NS and self._moved(before):
-                    break
-                time.sleep(PUMP_S)
-        worker.join()
-        live.pump()
-        if errors:
-            raise errors[0]
+
+        def over() -> bool:
+            return time.monotonic_ns() - max(live.last_break, start) > QUIET_NS and self._moved(before)
+
+        self._meanwhile(fault, "", live, load, over)
         made = moves.since(self.lab, before)
         attempts = probe.attempts()
         outages = {s: outage(attempts, s, start).ms for s in instruments.SERVICES}
@@ -159,19 +150,47 @@ class Demo:
             return False
         return bool(made) and made[-1].result != "running"
 
-    @staticmethod
-    def _guarded(fault: Callable[[], None], errors: list[Exception]) -> None:
-        try:
-            fault()
-        except Exception as error:
-            errors.append(error)  # told by the thread that waits
+    def _meanwhile(
+        self,
+        work: Callable[[], object],
+        what: str,
+        live: Live,
+        load: mail.MailLoad,
+        over: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Do `work` beside telling what happens, until it is done and `over` says so (or SCENARIO_LIMIT_S)."""
+        errors: list[Exception] = []
 
-    def _return(self, node: str) -> None:
+        def guarded() -> None:
+            try:
+                work()
+            except Exception as error:
+                errors.append(error)  # raised by the thread that waits
+
+        worker = threading.Thread(target=guarded)
+        worker.start()
+        end = time.monotonic() + SCENARIO_LIMIT_S
+        with self._doing(what) as update:
+            while worker.is_alive() or (time.monotonic() < end and not errors and not over()):
+                live.pump()
+                update(f"{what}{': ' if what else ''}{self._counts(load)}")
+                time.sleep(PUMP_S)
+        worker.join()
+        live.pump()
+        if errors:
+            raise errors[0]
+
+    def _return(self, node: str, live: Live, load: mail.MailLoad) -> None:
         self.console.rule(f"[bold]return[/]: power of {node} on")
-        with self._doing(f"{node} boots and joins again; nothing moves back by itself"):
+        live.pump()
+        live.say(live.begin(), "lab", f"power of {node} on; nothing moves back by itself")
+
+        def back() -> None:
             self.lab.on(node)
-            active = self.lab.wait_healthy(HEALTHY_LIMIT_S)
-        self._say(f"fully redundant again, still active on {active}")
+            self.lab.wait_healthy(HEALTHY_LIMIT_S)
+
+        self._meanwhile(back, f"{node} boots and joins again", live, load)
+        self._say(f"fully redundant again, still active on {self.lab.active()}")
 
     def _flow(self, live: Live, load: mail.MailLoad, limit_s: float) -> None:
         """Let mail flow, with its counts shown."""
@@ -307,9 +326,10 @@ def main() -> int:
         "--build", type=Path, default=BUILD, help="folder for picture and records (default: %(default)s)"
     )
     parser.add_argument("--keep", action="store_true", help="leave the lab running")
+    parser.add_argument("--running", action="store_true", help="use the lab of that name as it runs")
     parser.add_argument("--simulate", action="store_true", help="the simulated story, also where the lab would run")
     options = parser.parse_args()
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     if options.simulate:
         return simulated(console, "asked for the simulator")
     with console.status("looking what this machine can do") if console.is_terminal else ExitStack():
@@ -319,7 +339,7 @@ def main() -> int:
     options.build.mkdir(parents=True, exist_ok=True)
     lab = Lab(options.lab, lambda line: console.print(f"  [dim]lab: {line}[/]"))
     try:
-        result = Demo(lab, console, options.build.resolve()).run()
+        result = Demo(lab, console, options.build.resolve(), options.running).run()
         return tell(console, result, report.save(picture(result), options.build / "demo.svg"))
     except Missing as error:
         return simulated(console, str(error))

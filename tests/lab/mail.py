@@ -117,7 +117,7 @@ class Load:
 
     async def run(self) -> None:
         self.note("start", run=self.run_id, rate=self.rate)
-        reader = asyncio.create_task(self.read_back())
+        readers = [asyncio.create_task(self.read_back(mailbox)) for mailbox in self.mailboxes]
         started, number = time.monotonic(), 0
         while not self.stop.is_set():
             with contextlib.suppress(TimeoutError):
@@ -131,7 +131,7 @@ class Load:
                 task.add_done_callback(self.tasks.discard)
         if self.tasks:
             await asyncio.wait(self.tasks)
-        await reader
+        await asyncio.gather(*readers)
         self.note("end", sent=number)
 
     async def send(self, number: int) -> None:
@@ -149,18 +149,15 @@ class Load:
             outcomes.append(outcome)
         self.note("sent", id=message_id, outcome=final(outcomes), attempts=len(outcomes), why=why)
 
-    async def read_back(self) -> None:
-        """What arrives in the mailboxes, by its id, as an IMAP client sees it that looks once a second."""
-        seen = dict.fromkeys(self.mailboxes, 0)
+    async def read_back(self, mailbox: str) -> None:
+        """What arrives in a mailbox, by its id, as an IMAP client sees it that looks once a second."""
+        seen = 0
         while not self.stop.is_set():
-            for mailbox in self.mailboxes:
-                try:
-                    new, seen[mailbox] = await asyncio.to_thread(
-                        fetch_new, self.host, self.imap_port, mailbox, seen[mailbox]
-                    )
-                except (OSError, imaplib.IMAP4.error) as error:
-                    self.note("unread", mailbox=mailbox, why=f"{type(error).__name__} {error}".strip())
-                    break  # the service is out; ask again in a second
+            try:
+                new, seen = await asyncio.to_thread(fetch_new, self.host, self.imap_port, mailbox, seen)
+            except (OSError, imaplib.IMAP4.error) as error:
+                self.note("unread", mailbox=mailbox, why=f"{type(error).__name__} {error}".strip())
+            else:
                 if new:
                     self.note("seen", ids=new)
             with contextlib.suppress(TimeoutError):

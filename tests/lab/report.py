@@ -239,7 +239,7 @@ def seconds(milliseconds: float) -> str:
 
 def phase_table(title: str, points: Sequence[tuple[str, float]]) -> Table:
     """Points of a move with milliseconds since its beginning."""
-    table = Table(title=title, box=box.SIMPLE, title_justify="left")
+    table = Table(title=title, box=box.SIMPLE, title_justify="left", min_width=len(title))
     table.add_column("phase")
     table.add_column("after", justify="right")
     table.add_column("took", justify="right")
