@@ -22,6 +22,7 @@ class Election:
         self._deadline_ns = 0
         self._heard_ns: int | None = None
         self._round = 0
+        self._opened_ns: int | None = None
         self._granted: set[NodeName] | None = None  # None: no round is open
 
     @property
@@ -42,6 +43,15 @@ class Election:
         """This process did not run for a while: what the leader said meanwhile may still wait in a socket."""
         self._deadline_ns = max(self._deadline_ns, now_ns + self._min_ns)
 
+    def give_way(self, now_ns: int) -> None:
+        """A peer was told to go ahead: do not stand against it before it can have won."""
+        self._deadline_ns = max(self._deadline_ns, now_ns + self._min_ns // 2)
+
+    def insists(self, peer: NodeName, now_ns: int) -> bool:
+        """Two nodes that ask at the same moment would split the votes: for a moment the first by name goes first."""
+        asked_just_now = self._opened_ns is not None and now_ns - self._opened_ns < self._min_ns // 3
+        return asked_just_now and self._granted is not None and self._node < peer
+
     def hurry(self, now_ns: int) -> None:
         """There is surely no leader: ask at once."""
         self._heard_ns = None
@@ -57,6 +67,7 @@ class Election:
         """Begin a PreVote; returns its number. This node is for itself."""
         self.postpone(now_ns)
         self._round += 1
+        self._opened_ns = now_ns
         self._granted = {self._node}
         return self._round
 

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from hamail.consensus import codec
-from hamail.consensus.codec import Ack, Append, Body, CodecError, Envelope
+from hamail.consensus.codec import Ack, Append, Body, CodecError, Envelope, Forward
 from hamail.consensus.port import Send
 from hamail.model.ids import LogIndex, NodeName
 
@@ -27,7 +27,7 @@ class Link:
         self._term = current_term
         self._sequence = dict.fromkeys(peers, 0)
         self._seen = dict.fromkeys(peers, (0, 0))  # incarnation and sequence of the last payload from each peer
-        self._outbox: list[tuple[NodeName, bytes]] = []
+        self._outbox: list[tuple[NodeName, bytes, int]] = []  # the number: of a forwarded command, else 0
         self._on_message: Callable[[Any, dict[str, Any]], None] | None = None
         self._on_connected: Callable[[Any], None] | None = None
 
@@ -49,13 +49,16 @@ class Link:
             kind = f"{len(body.entries)} entries" if isinstance(body, Append) else type(body).__name__
             log.error("payload too large, not sent", peer=peer, bytes=len(payload), kind=kind)
             return
-        self._outbox.append((peer, payload))
+        self._outbox.append((peer, payload, body.number if isinstance(body, Forward) else 0))
 
-    def flush(self, send: Send) -> None:
-        """Only when everything that these payloads depend on is durable."""
+    def flush(self, send: Send) -> list[tuple[NodeName, int]]:
+        """Only when everything that these payloads depend on is durable. Returns the forwarded commands that were
+        surely not sent; of everything else, Raft itself repeats what matters to a peer that is not connected.
+        """
+        if not self._outbox:
+            return []
         outbox, self._outbox = self._outbox, []
-        for peer, payload in outbox:
-            send(peer, payload)  # a peer that is not connected misses it, and Raft repeats what matters
+        return [(peer, number) for peer, payload, number in outbox if not send(peer, payload) and number]
 
     def discard(self) -> None:
         self._outbox.clear()

@@ -237,7 +237,7 @@ class SyncObjConsensus:
     def _make_durable_and_send(self) -> None:
         work = self._journal.take()
         if work is None:
-            self._link.flush(self._send)
+            self._flush()
             return
         self._writing_since_ns = self._now_ns
         self._background(work, self._written)
@@ -249,9 +249,13 @@ class SyncObjConsensus:
         elif error is not None:
             self._halt(str(error))
         else:
-            self._link.flush(self._send)
+            self._flush()
         if self._inbox or self._proposals.has_unsent or self._proposals.has_finished:
             self._wake()
+
+    def _flush(self) -> None:
+        for leader, number in self._link.flush(self._send):
+            self._proposals.not_done(number, leader, self._now_ns)
 
     def _report(self) -> None:
         """Tell proposers. Outside of the library: what a callback does or raises cannot disturb the log."""
@@ -460,14 +464,19 @@ class SyncObjConsensus:
             self._election.hurry(self._now_ns)
         known = self._library._getLeader()
         follows_another = self._election.leader_is_fresh(self._now_ns) and not (known and known.id == peer)
-        up_to_date = (body.last_term, body.last_index) >= (self._journal.last_term, self._journal.last_index)
+        mine = (self._journal.last_term, self._journal.last_index)
+        theirs = (body.last_term, body.last_index)
+        rivals = theirs == mine and self._election.insists(peer, self._now_ns)
         granted = (
             not self._link.mute
             and not self._is_leader
             and not follows_another
-            and up_to_date
+            and theirs >= mine
+            and not rivals
             and body.term + 1 > self._term
         )
+        if granted:
+            self._election.give_way(self._now_ns)
         self._link.post(peer, PreVoteAnswer(body.round, granted))
 
     def transfer_leadership(self, to: NodeName) -> bool:

@@ -67,6 +67,17 @@ def test_leader_lost_with_the_command_is_unknown_soon():
     assert (c.now_ns - started) / MS < 1500
 
 
+def test_command_that_could_not_be_sent_is_tried_again():
+    """The transport says that it dropped it: surely not done, so the next leader gets it."""
+    c = Cluster()
+    leader = c.elect()
+    follower = next(name for name in c.names if name != leader)
+    c.kill(leader)
+    results = c.propose(follower, "to whoever leads")
+    assert c.run(1500, lambda: bool(results))
+    assert isinstance(results[0], Outcome) and results[0].accepted
+
+
 def test_stale_leader_answers_that_it_is_none():
     c = Cluster()
     leader = c.elect()
