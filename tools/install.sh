@@ -56,6 +56,9 @@ else
     getent passwd hamail >/dev/null || useradd --system --gid hamail --home-dir /var/lib/hamail --shell /usr/sbin/nologin hamail
 fi
 
+# For the operator to take over or not: it changes a unit that is not ours.
+install -m 0644 "$SOURCE/systemd/postfix@-.service.d/hamail.conf" /usr/share/hamail/postfix-unit.conf
+
 install -d -m 0700 -o hamail -g hamail /var/lib/hamail
 install -d -m 0755 /etc/hamail
 install -d -m 0750 -o root -g hamail /etc/hamail/pki

@@ -27,6 +27,9 @@ def started(name: str, **settings: object) -> Iterator[Lab]:
         if os.environ.get("CI") == "true":
             pytest.fail(str(error))
         pytest.skip(str(error))
+    except BaseException:
+        lab.down()
+        raise
     try:
         yield lab
     finally:

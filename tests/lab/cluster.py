@@ -114,9 +114,11 @@ def configure(root: Path, node: str, addresses: Addresses, detection: str, certi
 
 
 def initialise(root: Path) -> None:
-    """The node's empty journal, as an operator makes it once. Raises CalledProcessError."""
+    """The node's empty journal, as an operator makes it once. Raises RuntimeError with what hamaild says."""
     command = ["chroot", str(root), "runuser", "-u", "hamail", "--", "/usr/bin/hamaild", "--initialise"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    if result.returncode:
+        raise RuntimeError(f"hamaild --initialise: exit code {result.returncode}: {result.stderr.strip()[-1000:]}")
 
 
 def enable(root: Path, node: str) -> None:

@@ -95,8 +95,7 @@ class Lab:
         with ThreadPoolExecutor() as pool:
             made = pool.submit(lun.create, self.image, layers[0] / mailhost.LUN_CONTENT, mmp)
             cluster.make_certificates(self.folder / "pki")
-            for node in self.nodes.values():
-                self._furnish(node, layers, detection, hamail)
+            list(pool.map(lambda node: self._furnish(node, layers, detection, hamail), self.nodes.values()))
             made.result()
             self._start_pdu()
             list(pool.map(Node.on, self.nodes.values()))
