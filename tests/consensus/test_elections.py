@@ -82,6 +82,19 @@ def test_isolated_follower_comes_back(monkeypatch):
         assert {node.health().term for node in ours.nodes.values()} == {term}
 
 
+def test_one_bad_link_moves_nothing():
+    """Leader and one follower cannot hear each other; the third hears both and stays with its leader."""
+    for seed in range(5):
+        c = Cluster(seed=seed)
+        leader = c.elect()
+        term = c.nodes[leader].health().term
+        deaf = next(name for name in c.names if name != leader)
+        c.cut |= {(leader, deaf), (deaf, leader)}
+        c.run(5000)
+        assert c.leader() == leader and c.nodes[leader].health().term == term
+        assert c.nodes[deaf].health().leader is None
+
+
 def test_paused_follower_does_not_depose():
     for seed in range(10):
         c = Cluster(seed=seed)

@@ -1,0 +1,77 @@
+"""A member that has lost its disk follows, but no majority may count on it before it has caught up safely."""
+
+import pytest
+
+from hamail.consensus.codec import PreVote, PreVoteAnswer, StepDown
+from hamail.consensus.journal import initialise
+from hamail.consensus.memory_disk import MemoryDisk
+from tests.consensus.cluster import STATE_DIR
+from tests.consensus.puppet import NO_OP, OurPuppet, append
+
+
+@pytest.fixture(params=[True, False], ids=["replaced", "normal"])
+def node(request):
+    disk = MemoryDisk()
+    initialise(STATE_DIR, "test", "n1", disk=disk, replaced_disk=request.param)
+    p = OurPuppet(3, disk=disk)
+    p.replaced = request.param
+    return p
+
+
+def said(p, kind):
+    return [envelope.body for _, envelope in p.out if isinstance(envelope.body, kind)]
+
+
+def test_vote(node):
+    node.deliver("n2", {"type": "request_vote", "term": 7, "last_log_index": 9, "last_log_term": 6})
+    assert bool(node.sent("response_vote")) is not node.replaced
+
+
+def test_pre_vote(node):
+    node.node.deliver("n2", node.payload(PreVote(1, 3, 9, 3), 3))
+    node.tick()
+    assert [answer.granted for answer in said(node, PreVoteAnswer)] == [not node.replaced]
+
+
+def test_acknowledgement(node):
+    node.deliver("n2", append(1, (1, 0), [(NO_OP, 2, 1)], 1))
+    [(_, answer)] = node.sent("next_node_idx")
+    assert (answer["next_node_idx"], answer["success"]) == (3, not node.replaced)
+    assert node.last_index == 2, "it follows all the same"
+
+
+def test_campaign_and_hand_over(node):
+    for _ in range(10):
+        node.tick(100)
+    assert bool(said(node, PreVote)) is not node.replaced
+    node.deliver("n2", append(5, (1, 0), [], 1))
+    node.deliver("n2", {"type": "timeout_now", "term": 5})
+    assert bool(node.sent("request_vote")) is not node.replaced
+
+
+def test_way_back():
+    disk = MemoryDisk()
+    initialise(STATE_DIR, "test", "n1", disk=disk, replaced_disk=True)
+    p = OurPuppet(3, disk=disk)
+    p.deliver("n2", append(4, (1, 0), [(NO_OP, 2, 4)], 1))
+    assert not said(p, StepDown), "not caught up yet"
+    p.deliver("n2", append(4, (2, 4), [], 2))
+    p.tick()
+    p.tick()
+    assert said(p, StepDown) == [StepDown(4)]
+    disk.power_cut()
+    q = OurPuppet(3, disk=disk)
+    assert q.node.health().hindrance, "a restart does not cut it short"
+    q.deliver("n2", append(4, (2, 4), [], 2))
+    q.tick()
+    q.deliver("n3", append(6, (2, 4), [(NO_OP, 3, 6)], 2))
+    q.tick()
+    assert q.node.health().hindrance, "the new leader's entry is not committed yet"
+    q.deliver("n3", append(6, (3, 6), [], 3))
+    q.tick()
+    q.tick()
+    assert not q.node.health().hindrance
+    disk.power_cut()
+    r = OurPuppet(3, disk=disk)
+    r.deliver("n2", {"type": "request_vote", "term": 7, "last_log_index": 9, "last_log_term": 6})
+    assert r.sent("response_vote")
