@@ -54,8 +54,14 @@ def check(app: App, file: Path) -> None:
     except ControlError as error:
         running = error.error
     if app.json:
-        body = {"problems": [], "warnings": warnings(spec), "changes": changes, "running": running}
-        app.emit({"schema": JSON_SCHEMA, **body})
+        body = {
+            "schema": JSON_SCHEMA,
+            "problems": (),
+            "warnings": warnings(spec),
+            "changes": changes,
+            "running": running,
+        }
+        app.emit(body)
         return
     witnesses = sum(node.witness for node in spec.nodes.values())
     nodes = f"{counted(len(spec.nodes), 'node')} ({witnesses} of them witness)"

@@ -472,6 +472,13 @@ def test_socket_is_closed_to_others_by_its_mode(backend, path):
     assert not path.exists()
 
 
+def test_socket_is_closed_to_others_before_it_has_its_group(path, monkeypatch):
+    modes = []
+    monkeypatch.setattr(os, "chown", lambda place, *_: modes.append(Path(place).stat().st_mode & 0o077))
+    srv.listen(path, HAMAIL_GID).close()
+    assert modes == [0]
+
+
 @pytest.mark.root
 def test_no_permission_is_a_refusal_with_advice(backend):
     directory = Path(f"/run/hamail-test-{os.getpid()}")
