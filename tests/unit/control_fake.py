@@ -283,7 +283,8 @@ class FakeBackend:
         source = self.st.group(command.group).owner
         move = Move(
             id=index, group=command.group, source=source, target=command.target, trigger=trigger, actor=command.actor,
-            reason=command.reason, started_at_ms=self.now, stamps={"detected": self.now, "decided": self.now}, request=command.request,
+            reason=command.reason, started_at_ms=self.now, request=command.request,
+            stamps={"detected": self.now, "decided": self.now},
         )  # fmt: skip
         group = msgspec.structs.replace(
             self.st.group(command.group), phase=Phase.STOPPING, move=index, trigger=trigger, actor=command.actor,
