@@ -7,9 +7,10 @@ import pytest
 from pysyncobj import SyncObjConf
 from pysyncobj.node import Node
 
+from hamail.consensus.codec import PreVote, PreVoteAnswer
 from hamail.model.commands import Outcome
 from tests.consensus.cluster import TIMINGS, Cluster
-from tests.consensus.puppet import ScriptTransport, StockMachine
+from tests.consensus.puppet import NO_OP, OurPuppet, ScriptTransport, StockMachine, append
 
 
 class StockCluster:
@@ -217,3 +218,34 @@ def test_small_clusters(size):
         c.kill(next(name for name in c.names if name != leader))
         c.run(1000)
         assert c.leader() is None
+
+
+@pytest.mark.parametrize(
+    ("asks", "granted"),
+    [
+        (PreVote(1, 2, 3, 2), True),
+        (PreVote(1, 2, 2, 2), False),  # its log is shorter
+        (PreVote(1, 2, 9, 1), False),  # its log is longer, but of an older term
+        (PreVote(1, 5, 9, 5), True),
+        (PreVote(1, 1, 9, 9), False),  # it would campaign in a term that is over
+    ],
+)
+def test_pre_vote_looks_at_log_and_term(asks, granted):
+    p = OurPuppet(3)
+    p.deliver("n2", append(2, (1, 0), [(NO_OP, 2, 2), (NO_OP, 3, 2)], 1))
+    p.tick(250)
+    p.tick(250)  # the leader has not been heard for long enough; not so long that this node stands itself
+    p.out.clear()
+    p.node.deliver("n3", p.payload(asks, asks.term))
+    p.tick()
+    answers = [e.body.granted for to, e in p.out if isinstance(e.body, PreVoteAnswer) and to == "n3"]
+    assert answers == [granted]
+
+
+def test_pre_vote_is_refused_while_a_leader_is_heard():
+    p = OurPuppet(3)
+    p.deliver("n2", append(2, (1, 0), [], 1))
+    for peer, granted in (("n3", False), ("n2", True)):  # its own leader may ask: it has lost its lead then
+        p.node.deliver(peer, p.payload(PreVote(1, 2, 9, 2), 2))
+        p.tick()
+        assert p.out[-1][0] == peer and p.out[-1][1].body == PreVoteAnswer(1, granted)

@@ -375,3 +375,30 @@ def test_journal_survives_a_vote_and_a_power_cut():
     q = OurPuppet(3, disk=p.disk)
     q.deliver("n3", {"type": "request_vote", "term": 7, "last_log_index": 1, "last_log_term": 0})
     assert q.term == 7 and not q.sent("response_vote"), "it has voted for n2 in this term"
+
+
+def test_follower_with_a_longer_log_sends_the_leader_beyond_its_end(make):
+    """A follower that has compacted, and holds more than the leader, asks to go on after its own end."""
+    is_stock, new = make
+    p = new()
+    p.campaign(["n2"])
+    p.deliver("n3", ack(99, success=False, reset=True))
+    p.tick(200)
+    previous = [m["prevLogIdx"] for to, m in p.sent("append_entries") if to == "n3"][-1]
+    assert previous == (None if is_stock else p.last_index), "stock: there is no such entry, and no way back from here"
+
+
+def test_answer_of_zero_does_not_hang_the_leader():
+    p = OurPuppet(3)
+    p.campaign(["n2"])
+    p.deliver("n3", ack(0, success=False, reset=True))
+    p.tick(200)
+    assert [m["prevLogIdx"] for to, m in p.sent("append_entries") if to == "n3"][-1] >= 1
+    assert p.node.health().problem == ""
+
+
+def test_acknowledgement_of_what_does_not_exist_stops_the_leader():
+    p = OurPuppet(3)
+    p.campaign(["n2"])
+    p.deliver("n3", ack(99))
+    assert "acknowledges log entry 98" in p.node.health().problem
