@@ -1,5 +1,6 @@
 """systemd units: asked and moved through systemctl, watched through their control group."""
 
+import re
 import subprocess
 import time
 from dataclasses import dataclass
@@ -16,6 +17,12 @@ SHOW_TIMEOUT_S = 10.0
 SETTLE_POLL_S = 0.01
 DOWN = frozenset({"inactive", "failed"})
 LINES_SHOWN = 3
+UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,249}")
+
+
+def wrong_unit(text: str) -> str:
+    """A parameter check. A leading dash would be an option to systemctl."""
+    return "" if UNIT_NAME.fullmatch(text) else "is not the name of a unit"
 
 
 def systemd_runs() -> bool:

@@ -1,0 +1,109 @@
+"""The postfix and dovecot agents against the real servers of the distribution, by their own commands."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from agents_mail_room import inside, mail_room
+from agents_support import call, load, need, open_folder
+
+pytestmark = pytest.mark.root
+
+
+def told(name: str, folder: Path) -> dict[str, dict]:
+    need(name)
+    with mail_room(folder) as environ:
+        done = inside(environ, sys.executable, Path(__file__).with_name("agents_mail_room.py"), name, folder)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return {s["step"]: s for s in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.fixture(scope="module")
+def postfix() -> Iterator[dict[str, dict]]:
+    with open_folder() as folder:
+        yield told("postfix", folder)
+
+
+@pytest.fixture(scope="module")
+def dovecot() -> Iterator[dict[str, dict]]:
+    with open_folder() as folder:
+        yield told("dovecot", folder)
+
+
+COMMON = {
+    "validate": 0,
+    "not yet": 7,
+    "wrong mount": 1,
+    "start": 0,
+    "start again": 0,
+    "shallow": 0,
+    "deep": 0,
+    "stop": 0,
+    "stop again": 0,
+    "after stop": 7,
+    "released": 0,
+    "clear": 0,
+    "restart": 0,
+}
+
+
+@pytest.mark.parametrize("step", COMMON)
+@pytest.mark.parametrize("name", ["postfix", "dovecot"])
+def test_step(name: str, step: str, request: pytest.FixtureRequest) -> None:
+    seen = request.getfixturevalue(name)[step]
+    assert seen["code"] == COMMON[step], seen
+
+
+@pytest.mark.parametrize("name", ["postfix", "dovecot"])
+def test_start_and_monitor_name_the_master(name: str, request: pytest.FixtureRequest) -> None:
+    steps = request.getfixturevalue(name)
+    assert steps["start"]["watched"] == steps["start again"]["watched"] == steps["shallow"]["watched"]
+    assert len(steps["start"]["watched"]) == 1
+
+
+def test_a_queue_off_its_mount_is_not_started(postfix: dict[str, dict]) -> None:
+    assert "/nowhere is not mounted" in postfix["wrong mount"]["err"]
+
+
+@pytest.mark.parametrize("name", ["postfix", "dovecot"])
+def test_without_its_master_nothing_counts_as_running(name: str, request: pytest.FixtureRequest) -> None:
+    seen = request.getfixturevalue(name)["master killed"]
+    assert seen["code"] in {1, 7}  # 1 as long as children of the dead master linger
+    assert seen["code"] == 7 or "master is dead" in seen["err"]
+
+
+def test_a_frozen_postfix_is_a_failure(postfix: dict[str, dict]) -> None:
+    """A connection is accepted by the kernel even then: only the missing banner tells."""
+    assert postfix["frozen monitor"]["code"] == 1
+    assert "SMTP does not work" in postfix["frozen monitor"]["err"]
+    assert postfix["last stop"]["code"] == 0
+
+
+def test_stop_is_honest_while_the_address_is_gone(postfix: dict[str, dict]) -> None:
+    assert postfix["stop with the address gone"]["code"] == 0
+    assert postfix["gone indeed"]["code"] == 7
+    assert postfix["start with main.cf back"]["code"] == 0
+
+
+def test_dovecot_stop_does_not_wait_for_the_masters_sleep(dovecot: dict[str, dict]) -> None:
+    assert dovecot["stop"]["ms"] < 900, "the master sleeps a second before it exits; this is to be cut short"
+
+
+def test_a_frozen_dovecot_is_killed(dovecot: dict[str, dict]) -> None:
+    assert dovecot["frozen master"]["code"] == 0
+
+
+@pytest.mark.parametrize("name", ["postfix", "dovecot"])
+@pytest.mark.parametrize("parameter", ["mount", "config"])
+def test_bad_paths_are_refused(name: str, parameter: str) -> None:
+    key = parameter if parameter == "mount" else {"postfix": "config_dir", "dovecot": "config_file"}[name]
+    refused = call(load(name), "start", **{key: "relative/path"})
+    assert refused.code == 6
+    assert key in refused.reason
+
+
+def test_unreadable_configurations_are_named(tmp_path: Path) -> None:
+    assert str(tmp_path) in call(load("postfix"), "validate-all", config_dir=str(tmp_path)).reason
+    assert str(tmp_path) in call(load("dovecot"), "validate-all", config_file=f"{tmp_path}/none").reason
