@@ -46,6 +46,9 @@ PLAIN_WIDTH = 120  # where the output is no terminal
 MASTER_PID = "/srv/mail/queue/pid/master.pid"
 SPURIOUS_MS = 100.0  # an interruption shorter than this at a restart of hamaild is no more than the probe's own jitter
 
+# What a step of the bench may end with; everything else is a fault of the bench itself.
+FAILURES = (LabError, NodeError, RuntimeError, ValueError, LookupError, OSError, subprocess.SubprocessError)
+
 TARGETS: dict[str, dict[str, float]] = {
     "default": {"power_cut smtp": 1800, "power_cut imap": 1500, "switchover smtp": 1400, "service_kill smtp": 800,
                 "silent_partition smtp": 2000, "cpu": 2.0, "pss": 90},
@@ -170,7 +173,7 @@ class Bench:
         try:
             with self._doing(title):
                 run = self._run(results.setting, scenario, number)
-        except (LabError, NodeError, RuntimeError, ValueError) as error:
+        except FAILURES as error:
             run = Run(
                 results.setting,
                 scenario,
@@ -293,7 +296,7 @@ class Bench:
     def _attempt(self, results: Results, what: str, step: Callable[[Results], None]) -> None:
         try:
             step(results)
-        except (LabError, NodeError, RuntimeError, ValueError, LookupError) as error:
+        except FAILURES as error:
             results.problems.append(f"{what}: {error}")
             self.console.print(f"[red]{results.setting}: {what}: {error}[/]")
 

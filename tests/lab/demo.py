@@ -7,6 +7,7 @@ PASS or FAIL. Where the machine cannot host the lab, the same story runs in the 
 
 import argparse
 import importlib
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
@@ -343,8 +345,8 @@ def main() -> int:
         return tell(console, result, report.save(picture(result), options.build / "demo.svg"))
     except Missing as error:
         return simulated(console, str(error))
-    except (LabError, NodeError, RuntimeError, ValueError) as error:
-        console.print(f"[bold red]FAIL[/]: {error}", markup=True)
+    except (LabError, NodeError, RuntimeError, ValueError, OSError, subprocess.SubprocessError) as error:
+        console.print("[bold red]FAIL[/]:", escape(str(error)))
         return 1
     finally:
         if options.keep:
