@@ -6,6 +6,8 @@ epoch it was made for, so two nodes that both believe to be coordinator can do n
 
 from hamail.core import placement
 from hamail.core.facts import Facts, NodeFacts
+from hamail.core.proof import HELD, expires, trusted
+from hamail.core.timing import watchdog_extra_ms
 from hamail.model import commands as c
 from hamail.model.ids import GroupName, NodeName
 from hamail.model.spec import FenceDeviceSpec, Requirement
@@ -13,7 +15,7 @@ from hamail.model.state import ClusterState, Evidence, GroupState, Phase, Trigge
 from hamail.model.timings import Timings
 
 MS = 1_000_000
-HELD = frozenset({Phase.STARTING, Phase.ACTIVE, Phase.STOPPING})
+FENCE_GRACE_MS = 5000  # beyond twice the time-out of the device: an order unanswered for longer is given up
 
 
 def decide(state: ClusterState, facts: Facts, t: Timings) -> tuple[c.AnyCommand, ...]:
@@ -35,28 +37,37 @@ def _for_group(state: ClusterState, facts: Facts, name: GroupName, t: Timings) -
     if g.owner is None:
         return []
     owner = facts.node(g.owner)
-    if g.phase in HELD and owner.suspected:
-        lost = c.OwnerLost(
-            at_ms=facts.at_ms,
-            group=name,
-            node=g.owner,
-            epoch=g.epoch,
-            silent_ms=owner.silent_ms,
-            voters=owner.accusers,
-        )
-        return [lost, *_fence(state, facts, g.owner, f"{g.owner} is not heard")]
-    if g.phase is Phase.FENCING:
-        if _back(owner) and state.node(g.owner).fence is None and state.node(g.owner).fence_failure:
-            return [c.OwnerBack(at_ms=facts.at_ms, group=name, node=g.owner, epoch=g.epoch)]
-        return _fence(state, facts, g.owner, g.sentence)
-    if g.phase is Phase.WAITING:
-        return _wait_over(state, facts, name, t)
-    return []
+    if g.phase in HELD:
+        return _lost(state, facts, name, g.owner) if owner.suspected else []
+    if _back(owner) and trusted(g) and state.node(g.owner).fence is None and not _some_released(facts, name, g):
+        return [c.OwnerBack(at_ms=facts.at_ms, group=name, node=g.owner, epoch=g.epoch)]
+    over = _wait_over(state, facts, name, t)
+    if over or g.phase is not Phase.FENCING:
+        return over
+    return _fence(state, facts, g.owner, g.sentence)
+
+
+def _lost(state: ClusterState, facts: Facts, name: GroupName, node: NodeName) -> list[c.AnyCommand]:
+    owner = facts.node(node)
+    lost = c.OwnerLost(
+        at_ms=facts.at_ms,
+        group=name,
+        node=node,
+        epoch=state.group(name).epoch,
+        silent_ms=owner.silent_ms,
+        voters=owner.accusers,
+    )
+    return [lost, *_fence(state, facts, node, f"{node} is not heard")]
 
 
 def _back(owner: NodeFacts) -> bool:
     """Is the owner heard and well again?"""
     return owner.alive and owner.ready and not owner.suspected
+
+
+def _some_released(facts: Facts, name: GroupName, g: GroupState) -> bool:
+    """Voters that have said yes never promise this epoch again, so its owner may not get a lease on it any more."""
+    return bool(facts.released_by.get((name, g.epoch)))
 
 
 def _grant(state: ClusterState, facts: Facts, name: GroupName, g: GroupState) -> list[c.AnyCommand]:
@@ -65,7 +76,8 @@ def _grant(state: ClusterState, facts: Facts, name: GroupName, g: GroupState) ->
         return []
     preferred = state.spec.groups[name].nodes[0]
     cold = g.evidence in (Evidence.NEVER_OWNED, Evidence.REJOINED) and g.trigger is not Trigger.CLEARED
-    if cold and node != preferred and not facts.settled and preferred not in g.failed_on:
+    could_come = preferred not in g.failed_on and not state.node(preferred).standby
+    if cold and node != preferred and could_come and not facts.settled:
         return []  # everybody has just started: give the preferred node the time to come up
     return [_granting(state, facts, name, node, g.evidence, ())]
 
@@ -78,9 +90,9 @@ def _granting(
     evidence: Evidence,
     voters: tuple[NodeName, ...],
 ) -> c.Grant:
-    others = [f"{x.node}: {x.reason}" for x in placement.candidates(state, facts, name) if x.node != node]
-    chosen = next(x.reason for x in placement.candidates(state, facts, name) if x.node == node)
-    rejected = f"; not chosen: {'; '.join(others)}" if others else ""
+    ranked = [x for x in placement.candidates(state, facts, name) if x.node in state.spec.groups[name].nodes]
+    chosen = next(x.reason for x in ranked if x.node == node)
+    others = "; ".join(f"not {x.node}: {x.reason}" for x in ranked if x.node != node and not x.eligible)
     return c.Grant(
         at_ms=facts.at_ms,
         group=name,
@@ -88,24 +100,20 @@ def _granting(
         expected_epoch=state.group(name).epoch,
         evidence=evidence,
         voters=voters,
-        sentence=f"{node} was chosen because {chosen}{rejected}.",
+        sentence=f"Why {node}: {chosen}" + (f"; {others}." if others else "."),
     )
 
 
 def _wait_over(state: ClusterState, facts: Facts, name: GroupName, t: Timings) -> list[c.AnyCommand]:
-    """Promises (and, where required, the owner's watchdog) have run out: grant. Or the owner came back in time."""
+    """Promises (and, where required, the owner's watchdog) have run out: grant."""
     g = state.group(name)
-    assert g.owner is not None
-    spec = state.spec.groups[name]
     voters = facts.released_by.get((name, g.epoch), ())
-    if _back(facts.node(g.owner)) and not voters:
-        return [c.OwnerBack(at_ms=facts.at_ms, group=name, node=g.owner, epoch=g.epoch)]
-    if len(voters) < state.spec.majority():
+    if not expires(state, name) or len(voters) < state.spec.majority():
         return []
-    if spec.requires is Requirement.WATCHDOG:
+    if state.spec.groups[name].requires is Requirement.WATCHDOG:
         # When a majority says that its promises have run out, no lease lives; the watchdog was fed until then at most.
-        dog_ns = (t.watchdog_wait_ms - t.wait_ms) * MS
-        if not facts.node(g.owner).watchdog_armed or facts.now_ns - facts.majority_at_ns[name, g.epoch] < dog_ns:
+        dog_ms = watchdog_extra_ms(max(state.watchdog_timeout_s_max, t.watchdog_ms // 1000))
+        if facts.now_ns - facts.majority_at_ns[name, g.epoch] < dog_ms * MS:
             return []
     node = placement.choose(state, facts, name)
     return [] if node is None else [_granting(state, facts, name, node, Evidence.EXPIRED, voters)]
@@ -142,9 +150,16 @@ def fence_attempts(state: ClusterState, facts: Facts, target: NodeName) -> tuple
 
 
 def _unfinished_fence(state: ClusterState, facts: Facts, target: NodeName) -> list[c.AnyCommand]:
-    """An order whose executing node died with it will never be answered: close it, so that the next one can go out."""
+    """An order that will never be answered: close it, so that the next one can go out."""
     order = state.node(target).fence
-    if order is None or not facts.node(order.by).suspected:
+    if order is None:
         return []
-    detail = f"{order.by}, which should run it, is not heard any more"
+    device = state.spec.fencing.get(order.device)
+    limit_ms = (2 * device.timeout_ms if device else 0) + FENCE_GRACE_MS
+    if facts.node(order.by).suspected:
+        detail = f"{order.by}, which was to do it, is not heard any more"
+    elif facts.fence_open_ms.get(target, 0) > limit_ms:
+        detail = f"{order.by} has not answered within {limit_ms / 1000:g} s"
+    else:
+        return []
     return [c.FenceDone(at_ms=facts.at_ms, target=target, order=order.id, ok=False, detail=detail)]

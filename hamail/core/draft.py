@@ -43,6 +43,8 @@ class Draft:
             spec=self.spec,
             config=self.config,
             applied=self.index,
+            detection_ms_max=max(self._state.detection_ms_max, self.spec.detection_ms),
+            watchdog_timeout_s_max=max(self._state.watchdog_timeout_s_max, self.spec.watchdog_timeout_s),
             groups=self._groups,
             nodes=self._nodes,
             maintenance=self.maintenance,
@@ -68,6 +70,11 @@ class Draft:
 
     def set_node(self, name: NodeName, **changes: Any) -> None:
         self._nodes[name] = replace(self.node(name), **changes)
+
+    def resumed(self, node: NodeName) -> None:
+        """The dead-man's switch of this node is in force."""
+        suspended = tuple(n for n in self.maintenance.suspended if n != node)
+        self.maintenance = replace(self.maintenance, suspended=suspended)
 
     def event(
         self,
@@ -100,7 +107,7 @@ class Draft:
         row = find(g.phase, what)
         if row is None:
             raise Rejected(f"{name} is {g.phase}: it cannot be {what} now")
-        sentence = row.sentence.format_map({"group": name, "why": "", "actor": "", **words}).strip()
+        sentence = row.sentence.format_map({"group": name, "why": "", "because": "", **words}).strip()
         since = self.at_ms if row.then is not g.phase else g.since_ms
         self.set_group(name, phase=row.then, sentence=sentence, since_ms=since)
         self.event("group", sentence, group=name, node=words.get("node") or "")
@@ -143,6 +150,13 @@ class Draft:
             asked_elsewhere = move.trigger in (Trigger.SWITCHOVER, Trigger.STANDBY) and node == move.source
             self._change_move(move.id, result="rolled back" if asked_elsewhere else "done", target=node)
         self.set_group(name, move=0, target=None, failed_on=())
+
+    def give_up(self, name: GroupName) -> None:
+        """The open move has ended nowhere."""
+        g = self.group(name)
+        if g.move:
+            self._change_move(g.move, result="failed")
+        self.set_group(name, move=0, target=None)
 
     def stamp(
         self, name: GroupName, stamps: dict[str, int], *, target: NodeName | None = None, keep_first: bool = False

@@ -12,6 +12,7 @@ from hamail.core.effects import Effect, Note, Propose, SaveBarred, Send, Transfe
 from hamail.core.facts import Facts, NodeFacts
 from hamail.core.lease import MS, Voter
 from hamail.core.local import Local
+from hamail.core.proof import expires
 from hamail.core.timing import derive
 from hamail.model import commands as c
 from hamail.model.actions import AnyNotice
@@ -26,12 +27,14 @@ from hamail.model.messages import (
     ReleaseRequest,
 )
 from hamail.model.spec import ClusterSpec
-from hamail.model.state import ClusterState, Phase
+from hamail.model.state import ClusterState
 from hamail.model.timings import Timings
 
 RELEASE_RETRY_MS = 200
 TRANSFER_PAUSE_MS = 5000
 FENCE_RETRY_MS = 10_000
+BARRIER = "barrier"
+REFUSED_PAUSE_MS = 500  # before the log is asked again for what it has just refused
 
 
 class Engine:
@@ -57,6 +60,8 @@ class Engine:
         self.timings: Timings = derive(bootstrap.detection_ms, bootstrap.watchdog_timeout_s)
         self.voter = Voter(started_ns=now_ns, barred=dict(barred))
         self.members = membership.begin(me, bootstrap.voters(), now_ns)
+        self.now_ns = now_ns
+        self.at_ms = 0
         self.local = Local(self)
         self.leading = False
         self.problem = ""  # of the journal or the log: passive while it is not empty
@@ -69,11 +74,10 @@ class Engine:
         self._beat_body: object = None
         self._released: dict[tuple[GroupName, Epoch], dict[NodeName, bool]] = {}
         self._majority_at_ns: dict[tuple[GroupName, Epoch], int] = {}
-        self._release_asked_ns = 0
-        self._transfer_ns = 0
+        self._release_asked_ns = now_ns - RELEASE_RETRY_MS * MS
+        self._transfer_ns = now_ns
         self._fence_retry_at_ns: dict[NodeName, int] = {}
-        self.now_ns = now_ns
-        self.at_ms = 0
+        self._fence_seen_ns: dict[LogIndex, int] = {}  # open fence orders -> since when this node has known them
 
     # ---- events -------------------------------------------------------------------------------------------------
 
@@ -146,7 +150,10 @@ class Engine:
     def proposed(self, key: str, result: c.Outcome | c.Unknown) -> None:
         """The answer to a Propose effect. Unknown is settled by looking at the state again, never by assuming."""
         self._inflight.pop(key, None)
+        if key == BARRIER and isinstance(result, c.Outcome) and result.accepted:
+            self._caught_up()  # also when a snapshot has swallowed the entry itself
         if isinstance(result, c.Outcome) and not result.accepted:
+            self._inflight[key] = self.now_ns + REFUSED_PAUSE_MS * MS
             self.note("info", f"the log refused {key}: {'; '.join(result.reasons)}")
 
     def leadership(self, leading: bool) -> None:
@@ -225,6 +232,11 @@ class Engine:
             released_by={k: tuple(sorted(v)) for k, v in self._released.items()},
             majority_at_ns=self._majority_at_ns,
             fence_retry_at_ns=self._fence_retry_at_ns,
+            fence_open_ms={
+                name: (now - self._fence_seen_ns[n.fence.id]) // MS
+                for name, n in self.state.nodes.items()
+                if n.fence is not None and n.fence.id in self._fence_seen_ns
+            },
         )
 
     # ---- inside --------------------------------------------------------------------------------------------------
@@ -240,21 +252,22 @@ class Engine:
     def _catch_up(self) -> None:
         """Until an own barrier has been applied, this node may act on an old state: it promises and starts nothing."""
         if not self.voter.past_barrier:
-            self.propose("barrier", c.Barrier(at_ms=self.at_ms, node=self.me, reason=self.life))
+            self.propose(BARRIER, c.Barrier(at_ms=self.at_ms, node=self.me, reason=self.life))
+
+    def _caught_up(self) -> None:
+        if not self.voter.past_barrier:
+            self.voter = replace(self.voter, past_barrier=True)
+            self.note("info", "caught up with the log")
 
     def _follow(self, before: ClusterState, command: c.AnyCommand) -> None:
         match command:
-            case c.Barrier(node=self.me, reason=self.life) if not self.voter.past_barrier:
-                self.voter = replace(self.voter, past_barrier=True)
-                self.note("info", "caught up with the log")
+            case c.Barrier(node=self.me, reason=self.life):
+                self._caught_up()
             case c.ApplyConfig():
                 self._reconfigure()
             case c.FenceDone(ok=False):
-                spec, node = self.state.spec, self.state.node(command.target)
-                tries = max(
-                    1, sum(len(spec.fence_executors(d, command.target)) for d in spec.devices_for(command.target))
-                )
-                if node.fence_attempts % tries == 0:  # every way was tried: pause before the next round
+                attempts = self.state.node(command.target).fence_attempts
+                if attempts % self.state.spec.fence_ways(command.target) == 0:  # all were tried: pause before the next
                     self._fence_retry_at_ns[command.target] = self.now_ns + FENCE_RETRY_MS * MS
             case _:
                 pass
@@ -263,10 +276,19 @@ class Engine:
                 self.note("info", event.sentence)
 
     def _reconfigure(self) -> None:
-        spec = self.state.spec
-        if self.state.config.revision:
+        state, spec = self.state, self.state.spec
+        if state.config.revision:
             self.timings = derive(spec.detection_ms, spec.watchdog_timeout_s)
+            if set(spec.nodes) != set(self.bootstrap.nodes):
+                # Majorities would be counted differently here and elsewhere.
+                theirs, ours = ", ".join(sorted(spec.nodes)), ", ".join(sorted(self.bootstrap.nodes))
+                self.fail(f"the configuration file of this node names {ours}, but the cluster consists of {theirs}")
         self.local.reconfigure()
+
+    def _hold_ms(self) -> int:
+        """The longest W that was ever in force: a voter that has restarted may have promised for so long."""
+        longest = derive(max(self.state.detection_ms_max, self.state.spec.detection_ms), 0).wait_ms
+        return max(self.timings.wait_ms, longest)
 
     def _promise(self, sender: NodeName, request: LeaseRequest) -> tuple[Effect, ...]:
         if self.problem:
@@ -277,18 +299,14 @@ class Engine:
     def _release(self, sender: NodeName, request: ReleaseRequest) -> tuple[Effect, ...]:
         if self.problem:
             return ()
-        before = self.voter.barred
-        self.voter, answer = lease.release(self.voter, self.state, request, self.now_ns, self.timings)
-        save = (SaveBarred(self.voter.barred),) if self.voter.barred != before else ()
+        self.voter, answer = lease.release(self.voter, self.state, request, self.now_ns, self._hold_ms())
+        # Every yes is saved before it is said, also a repeated one: the first may not have reached the disk.
+        save = (SaveBarred(self.voter.barred),) if answer.yes else ()
         return (*save, Send(sender, answer))
-
-    def release_saved(self, request: ReleaseRequest) -> None:
-        """The coordinator's own yes counts only when it is durable; see `_ask_release`."""
-        self._released.setdefault((request.group, request.epoch), {})[self.me] = True
 
     def _count_release(self, sender: NodeName, answer: ReleaseAnswer) -> None:
         key = (answer.group, answer.epoch)
-        if not answer.yes or not self.leading or sender not in self.members.peers:
+        if not answer.yes or not self.leading or (sender != self.me and sender not in self.members.peers):
             return
         self._released.setdefault(key, {})[sender] = True
         if len(self._released[key]) >= self.majority():
@@ -307,13 +325,18 @@ class Engine:
             return
         if not self.voter.past_barrier:
             return
+        self._watch_fences()
         self._ask_release()
         for command in coordinator.decide(self.state, self.facts(), self.timings):
             self.propose(_key(command), command)
         self._better_leader()
 
+    def _watch_fences(self) -> None:
+        open_orders = {n.fence.id for n in self.state.nodes.values() if n.fence is not None}
+        self._fence_seen_ns = {i: self._fence_seen_ns.get(i, self.now_ns) for i in open_orders}
+
     def _ask_release(self) -> None:
-        waiting = [(n, g) for n in sorted(self.state.spec.groups) if (g := self.state.group(n)).phase is Phase.WAITING]
+        waiting = [(n, self.state.group(n)) for n in sorted(self.state.spec.groups) if expires(self.state, n)]
         if not waiting or self.now_ns - self._release_asked_ns < RELEASE_RETRY_MS * MS:
             return
         self._release_asked_ns = self.now_ns
@@ -321,12 +344,12 @@ class Engine:
             request = ReleaseRequest(group=name, epoch=g.epoch)
             for peer in self.members.peers:
                 self.emit(Send(peer, request))
-            # This node's own answer takes the same way as everybody's: durable first, then counted.
+            # This node's own answer: what follows from it is carried out only after the effect that makes it durable.
             for effect in self._release(self.me, request):
-                if isinstance(effect, SaveBarred):
+                if isinstance(effect, Send) and isinstance(effect.message, ReleaseAnswer):
+                    self._count_release(self.me, effect.message)
+                else:
                     self.emit(effect)
-                elif isinstance(effect, Send) and isinstance(effect.message, ReleaseAnswer) and effect.message.yes:
-                    self.release_saved(request)
 
     def _better_leader(self) -> None:
         """Lead from a node that owns nothing and hears everybody, so that the loss of an owner costs no election."""
@@ -341,6 +364,8 @@ class Engine:
                 continue
             owns = any(g.owner == name for g in self.state.groups.values())
             hears = {n for n in deaf_to if beat.silent_ms.get(n, t.detection_ms) < t.detection_ms}
+            if any(beat.silent_ms.get(n, 0) >= t.detection_ms for n in m.peers if n not in deaf_to):
+                continue  # it would hand the lead back
             if beat.applied + 8 < self.state.applied or (owns and not hears):
                 continue
             if busy or hears:

@@ -26,6 +26,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     released_by: dict[tuple[GroupName, Epoch], tuple[NodeName, ...]] = {}  # voters that said yes
     majority_at_ns: dict[tuple[GroupName, Epoch], int] = {}  # when this node had yeses from a majority
     fence_retry_at_ns: dict[NodeName, int] = {}  # do not order the next attempt before
+    fence_open_ms: dict[NodeName, int] = {}  # for how long this node has seen the open fence order of the node
 
     def node(self, name: NodeName) -> NodeFacts:
         return self.nodes.get(name, NodeFacts())

@@ -12,13 +12,15 @@ Times are CLOCK_BOOTTIME nanoseconds of the machine that does the counting; no f
 import msgspec
 from msgspec import Struct
 
+from hamail.core.proof import HELD, expires
 from hamail.model.ids import Epoch, GroupName, NodeName
 from hamail.model.messages import LeaseAnswer, LeaseRequest, ReleaseAnswer, ReleaseRequest
-from hamail.model.state import ClusterState, Phase
+from hamail.model.state import ClusterState
 from hamail.model.timings import Timings
 
 MS = 1_000_000
-HOLDING = frozenset({Phase.STARTING, Phase.ACTIVE, Phase.STOPPING})
+FIRST_RETRY_MS = 50  # voters may learn of a grant a moment after its owner: ask for the first lease more often
+WAIT_MS_MAX = 600_000
 
 
 class Ownership(Struct, frozen=True, kw_only=True):
@@ -26,26 +28,34 @@ class Ownership(Struct, frozen=True, kw_only=True):
 
     group: GroupName
     epoch: Epoch
-    nonce: int = 0  # of the newest request
-    sent_ns: int | None = None  # when the newest request was about to be sent
+    since_ns: int = 0  # when this node began to ask
+    tries: int = 0  # requests so far
+    sent_ns: int | None = None  # when the newest request was about to be sent; also its nonce
     promised_by: frozenset[NodeName] = frozenset()
     until_ns: int = 0  # the lease ends here; 0 = none yet
 
 
 def due(o: Ownership, now_ns: int, t: Timings) -> bool:
     """Is it time for the next request?"""
-    return o.sent_ns is None or now_ns - o.sent_ns >= t.renew_ms * MS
+    if o.sent_ns is None:
+        return True
+    pause_ms = t.renew_ms if o.until_ns else min(t.renew_ms, FIRST_RETRY_MS << min(o.tries - 1, 8))
+    return now_ns - o.sent_ns >= pause_ms * MS
 
 
-def ask(o: Ownership, now_ns: int) -> tuple[Ownership, LeaseRequest]:
-    """The next request; `now_ns` must be read before it is sent. Answers to older requests no longer count."""
-    o = msgspec.structs.replace(o, nonce=o.nonce + 1, sent_ns=now_ns, promised_by=frozenset())
-    return o, LeaseRequest(group=o.group, epoch=o.epoch, nonce=o.nonce)
+def ask(o: Ownership, now_ns: int, t: Timings) -> tuple[Ownership, LeaseRequest]:
+    """The next request; `now_ns` must be read before it is sent. Answers to older requests no longer count.
+
+    The nonce is that time: whichever request of this boot an answer belongs to, of this life of hamaild or of one
+    before, its promise was made after the nonce, so a lease counted from the nonce is safe.
+    """
+    o = msgspec.structs.replace(o, tries=o.tries + 1, sent_ns=now_ns, promised_by=frozenset())
+    return o, LeaseRequest(group=o.group, epoch=o.epoch, nonce=now_ns, wait_ms=t.wait_ms)
 
 
 def receive(o: Ownership, voter: NodeName, answer: LeaseAnswer, majority: int, t: Timings) -> Ownership:
     """Count a promise. The lease moves only when a majority has answered the newest request."""
-    if answer.epoch != o.epoch or answer.nonce != o.nonce or not answer.promised or o.sent_ns is None:
+    if answer.epoch != o.epoch or o.sent_ns is None or answer.nonce != o.sent_ns or not answer.promised:
         return o
     promised_by = o.promised_by | {voter}
     until = o.until_ns
@@ -82,31 +92,40 @@ def consider(
         return no("this voter has just started and does not know yet what was decided meanwhile")
     if group.epoch != request.epoch or group.owner != sender:
         return no(f"epoch {request.epoch} of {request.group} is not {sender}'s here (the epoch is {group.epoch})")
-    if group.phase not in HOLDING:
+    if group.phase not in HELD:
         return no(f"{request.group} is being taken from {sender} ({group.phase})")
     if voter.barred.get(request.group, 0) >= request.epoch:
         return no(f"this voter has declared epoch {request.epoch} of {request.group} to be over")
-    promises = {**voter.promises, request.group: (request.epoch, now_ns + t.wait_ms * MS)}
+    wait_ms = max(t.wait_ms, min(request.wait_ms, WAIT_MS_MAX))
+    until_ns = max(now_ns + wait_ms * MS, _promised_until(voter, request.group, request.epoch))
+    promises = {**voter.promises, request.group: (request.epoch, until_ns)}
     answer = LeaseAnswer(group=request.group, epoch=request.epoch, nonce=request.nonce, promised=True)
     return msgspec.structs.replace(voter, promises=promises), answer
 
 
+def _promised_until(voter: Voter, group: GroupName, epoch: Epoch) -> int:
+    promised, until_ns = voter.promises.get(group, (0, 0))
+    return until_ns if promised == epoch else 0
+
+
 def release(
-    voter: Voter, state: ClusterState, request: ReleaseRequest, now_ns: int, t: Timings
+    voter: Voter, state: ClusterState, request: ReleaseRequest, now_ns: int, hold_ms: int
 ) -> tuple[Voter, ReleaseAnswer]:
-    """Has this voter's promise run out? A yes bars the epoch: make `barred` durable before the answer is sent."""
+    """Has this voter's promise run out? A yes bars the epoch: make `barred` durable before the answer is sent.
+
+    `hold_ms`: the longest W that was ever in force.
+    """
 
     def no(remaining_ns: int) -> tuple[Voter, ReleaseAnswer]:
         remaining_ms = max(1, -(-remaining_ns // MS))
         return voter, ReleaseAnswer(group=request.group, epoch=request.epoch, yes=False, remaining_ms=remaining_ms)
 
     group = state.group(request.group)
-    if not voter.past_barrier or group.epoch != request.epoch or group.phase is not Phase.WAITING:
-        return no(t.wait_ms * MS)
+    if not voter.past_barrier or group.epoch != request.epoch or not expires(state, request.group):
+        return no(hold_ms * MS)
     # A restarted voter has forgotten its promises: all of them have run out only one full wait after its start.
-    hold_ns = voter.started_ns + t.wait_ms * MS - now_ns
-    epoch, until_ns = voter.promises.get(request.group, (0, 0))
-    promise_ns = until_ns - now_ns if epoch == request.epoch else 0
+    hold_ns = voter.started_ns + hold_ms * MS - now_ns
+    promise_ns = _promised_until(voter, request.group, request.epoch) - now_ns
     if max(hold_ns, promise_ns) > 0:
         return no(max(hold_ns, promise_ns))
     barred = {**voter.barred, request.group: max(request.epoch, voter.barred.get(request.group, 0))}

@@ -5,13 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from hamail.core import lease, node, placement
+from hamail.core import lease, membership, node
 from hamail.core.effects import Ask
 from hamail.core.facts import NodeFacts
-from hamail.core.lease import HOLDING, MS, Ownership
+from hamail.core.fence_duty import FenceDuty
+from hamail.core.lease import MS, Ownership
+from hamail.core.proof import HELD, newest_life
+from hamail.core.repairs import Repairs
+from hamail.core.reports import Reports
 from hamail.model import actions as a
 from hamail.model import commands as c
-from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, NodeName, ResourceName
+from hamail.model.ids import Epoch, GroupName, NodeName, ResourceName
 from hamail.model.messages import LeaseAnswer
 from hamail.model.state import Incarnation, Phase, Stamp
 
@@ -19,7 +23,8 @@ if TYPE_CHECKING:
     from hamail.core.engine import Engine
 
 CLEAN_RETRY_MS = 5000
-FIRST_FENCE_CHECK_MS = 1000
+STOP_RETRY_MS = 1000  # after the executor refused to stop a group
+MAINTAIN_RETRY_MS = 1000
 
 
 class Local:
@@ -32,19 +37,23 @@ class Local:
         self.held: dict[GroupName, a.GroupStatus] = {}
         self.watchdog = a.WatchdogStatus()
         self.leases: dict[GroupName, Ownership] = {}
-        self.fence_ready: dict[DeviceName, str] = {}
-        self.maintained = False
-        self._reports: dict[str, c.AnyCommand] = {}  # what the log must still be told
-        self._restarts: dict[tuple[GroupName, ResourceName], list[int]] = {}
-        self._why_failed: dict[tuple[GroupName, ResourceName], str] = {}
-        self._fencing: set[LogIndex] = set()
-        self._fence_check_ns: dict[DeviceName, int] = {}
-        self._clean_asked_ns = 0
-        self._stopped: set[tuple[GroupName, Epoch]] = set()
+        self.maintained = False  # the executor has said that it is in maintenance
+        self.reports = Reports()
+        self.repairs = Repairs(self)
+        self.fences = FenceDuty(self)
+        self._lost_ns = engine.now_ns  # since when the executor is not connected
+        self._clean_failed = False
+        self._clean_asked_ns: int | None = None
+        self._maintain_asked_ns: int | None = None
+        self._maintenance_ended_ns: int | None = None
         self._configured: object = None
         self._request = 0
         self._pending: dict[int, a.AnyRequest] = {}  # until the executor has accepted or refused them
         self._begun: set[tuple[GroupName, Epoch]] = set()  # a grant is started once; what follows is a report
+        self._stopping: set[tuple[GroupName, Epoch]] = set()  # asked for, not answered yet
+        self._stop_retry_ns: dict[GroupName, int] = {}
+        self._failing: dict[tuple[GroupName, Epoch], str] = {}  # refused starts, until it is verified that nothing runs
+        self._why_down: dict[tuple[GroupName, Epoch], str] = {}
 
     # ---- what is known ---------------------------------------------------------------------------------------------
 
@@ -53,17 +62,30 @@ class Local:
         spec = self.e.state.spec if self.e.state.config.revision else self.e.bootstrap
         return self.e.me in spec.nodes and spec.nodes[self.e.me].witness
 
+    @property
+    def joined(self) -> bool:
+        """Does the log know this life of this node? What an earlier life was granted must not be touched."""
+        return self.incarnation is not None and self.e.state.node(self.e.me).incarnation == self.incarnation
+
     def why_passive(self) -> str:
         """Why this node could not take a group now; empty when it could."""
-        if self.e.problem:
-            return self.e.problem
-        if not self.e.voter.past_barrier:
+        e = self.e
+        if e.problem:
+            return e.problem
+        if not e.voter.past_barrier:
             return "it has not caught up with the log since it started"
+        if not membership.hears_majority(e.members, e.now_ns, e.timings):
+            return "it does not hear a majority of the nodes"
         if self.witness:
             return ""
         if not self.connected:
             return "its executor is not running (systemctl status hamail-executor)"
-        return "" if self.clean else self.clean_detail
+        if not self.clean:
+            return self.clean_detail
+        for name, status in sorted(self.held.items()):
+            if status.state == "stop_failed":
+                return f"it could not stop {name}"
+        return "" if self.joined else "it has not joined the cluster yet"
 
     def own_facts(self) -> NodeFacts:
         why = self.why_passive()
@@ -72,7 +94,7 @@ class Local:
             ready=not why,
             detail=why,
             watchdog_armed=self.watchdog.armed,
-            fence_ready=self.fence_ready,
+            fence_ready=self.fences.ready,
         )
 
     def resources(self) -> dict[GroupName, dict[ResourceName, str]]:
@@ -85,19 +107,19 @@ class Local:
     # ---- events ------------------------------------------------------------------------------------------------------
 
     def disconnected(self) -> None:
+        if self.connected:
+            self._lost_ns = self.e.now_ns
         self.connected = False
         self._configured = None
 
     def abandon(self, why: str) -> None:
         """This node is passive from now on: stop what it holds."""
-        for name, status in self.held.items():
+        for name, status in list(self.held.items()):
             self._stop(node.Stop(name, status.epoch, why))
 
     def reconfigure(self) -> None:
         self._configured = None
-        self._fence_check_ns = {}
-        known = self.e.state.spec.fencing
-        self.fence_ready = {d: why for d, why in self.fence_ready.items() if d in known}
+        self.fences.reconfigure()
 
     def notice(self, n: a.AnyNotice) -> None:
         handlers: dict[type, Callable[[Any], None]] = {
@@ -108,10 +130,10 @@ class Local:
             a.GroupStartFailed: self._start_failed,
             a.GroupDown: self._down,
             a.GroupStopFailed: self._stop_failed,
-            a.ResourceFailed: self._resource_failed,
-            a.ResourceRestarted: self._resource_restarted,
-            a.FenceResult: self._fence_result,
-            a.FenceChecked: self._fence_checked,
+            a.ResourceFailed: self.repairs.failed,
+            a.ResourceRestarted: self.repairs.restarted,
+            a.FenceResult: self.fences.result,
+            a.FenceChecked: self.fences.checked,
             a.DeadlinePassed: self._deadline_passed,
             a.Stray: self._stray,
             a.Refused: self._refused,
@@ -128,7 +150,7 @@ class Local:
         held = self.held.get(answer.group)
         if extended.until_ns > o.until_ns and held is not None and held.epoch == o.epoch:
             soft, hard = node.deadlines(extended, self.e.timings)
-            self._ask(a.Extend(id=self._id(), group=answer.group, epoch=o.epoch, soft_ns=soft, hard_ns=hard))
+            self.ask(a.Extend(id=self.next_id(), group=answer.group, epoch=o.epoch, soft_ns=soft, hard_ns=hard))
         if extended.until_ns > o.until_ns and o.until_ns == 0:
             self.step()  # the first lease of a grant: start at once
 
@@ -136,29 +158,41 @@ class Local:
         """Everything that is due on this node now."""
         e = self.e
         self._keep_leases()
-        if not self.connected or not e.voter.past_barrier or not e.state.config.revision:
-            if self.witness:
-                self._acknowledge_maintenance()
+        if not e.voter.past_barrier or not e.state.config.revision:
+            return
+        self._tell_log()
+        if self.witness or not self.connected:
+            self._acknowledge_maintenance()
             return
         self._configure()
+        self._maintain()
         self._acknowledge_maintenance()
         self._join()
-        self._tell_log()
-        if self.clean:
-            for step in node.steps(e.state, e.me, self.held, self.leases, e.now_ns, e.timings):
-                self._start(step) if isinstance(step, node.Start) else self._stop(step)
-        self._fence()
+        self.repairs.step()
+        for step in node.steps(e.state, e.me, self.held, self.leases, e.now_ns, e.timings):
+            if isinstance(step, node.Stop):
+                if self.joined or step.group in self.held:
+                    self._stop(step)
+            elif self.clean and self.joined and not self.maintained:
+                self._start(step)
+        self.fences.step()
 
-    # ---- inside ------------------------------------------------------------------------------------------------------
+    # ---- the executor ------------------------------------------------------------------------------------------------
 
-    def _id(self) -> int:
+    def next_id(self) -> int:
         self._request += 1
         return self._request
 
-    def _ask(self, request: a.AnyRequest) -> None:
-        if isinstance(request, a.StartGroup | a.RunFence | a.RestartResource):
+    def ask(self, request: a.AnyRequest) -> None:
+        if isinstance(request, a.StartGroup | a.StopGroup | a.RunFence | a.RestartResource | a.Maintain):
             self._pending[request.id] = request
         self.e.emit(Ask(request))
+
+    def mark(self, group: GroupName, epoch: Epoch, resource: ResourceName, state: str) -> None:
+        """Remember how a resource is."""
+        status = self.held.get(group)
+        if status is not None and status.epoch == epoch:
+            self.held[group] = replace(status, resources={**status.resources, resource: state})
 
     def _welcome(self, n: a.Welcome) -> None:
         self.connected = True
@@ -168,11 +202,12 @@ class Local:
         self.clean = n.clean
         self.maintained = n.maintenance
         self._configured = None
-        self._stopped.clear()
-        self._begun.clear()
-        self._pending.clear()
-        self._fencing.clear()
-        self._clean_asked_ns = 0
+        self._clean_asked_ns = self._maintain_asked_ns = None
+        self._clean_failed = False
+        for known in (self._stopping, self._begun, self._pending, self._failing, self._stop_retry_ns, self._why_down):
+            known.clear()
+        self.fences.reconnected()
+        self.repairs.adopt(n.groups)
         if n.groups:
             held = ", ".join(f"{name} at epoch {g.epoch}" for name, g in sorted(n.groups.items()))
             self.e.note("info", f"adopted from the executor: {held}")
@@ -181,37 +216,40 @@ class Local:
 
     def _cleaned(self, n: a.Cleaned) -> None:
         self.clean = n.ok
+        self._clean_failed = not n.ok
         self.clean_detail = n.detail or "what was left over could not be cleaned up"
         if not n.ok:
             self.e.note("warning", f"cleaning up failed: {n.detail}")
 
     def _resource_up(self, n: a.ResourceUp) -> None:
-        self._resource(n.group, n.epoch, n.resource, "up")
-
-    def _fence_result(self, n: a.FenceResult) -> None:
-        command = c.FenceDone(at_ms=self.e.at_ms, target=n.target, order=n.order, ok=n.ok, detail=n.detail)
-        self._report(f"fence {n.order}", command)
-
-    def _fence_checked(self, n: a.FenceChecked) -> None:
-        self.fence_ready = {**self.fence_ready, n.device: "" if n.ok else n.detail or "no reason given"}
+        self.mark(n.group, n.epoch, n.resource, "up")
 
     def _stray(self, n: a.Stray) -> None:
         self.e.note("warning", f"{n.what} of {n.group} was found here" + ("" if n.removed else ", and stays"))
 
     def _accepted(self, n: a.Accepted) -> None:
-        self._pending.pop(n.id, None)
+        request = self._pending.pop(n.id, None)
+        if isinstance(request, a.Maintain):
+            self.maintained = request.on
 
     def _refused(self, n: a.Refused) -> None:
         """A refused request was surely not carried out."""
         self.e.note("warning", f"the executor refused request {n.id}: {n.why}")
         match self._pending.pop(n.id, None):
             case a.StartGroup(group=spec, epoch=epoch):
-                failed = a.GroupStartFailed(group=spec.name, epoch=epoch, resource="executor", detail=n.why, clean=True)
-                self._start_failed(failed)
+                # Not started, but is nothing of it here either? Only a verified stop may say so.
+                self.held.pop(spec.name, None)
+                self._failing[spec.name, epoch] = n.why
+                self._stop(node.Stop(spec.name, epoch, "its start was refused"))
+            case a.StopGroup(group=group, epoch=epoch):
+                self._stopping.discard((group, epoch))
+                self._stop_retry_ns[group] = self.e.now_ns + STOP_RETRY_MS * MS
+                if (status := self.held.get(group)) is not None and status.state == "stopping":
+                    self.held[group] = replace(status, state="up")
             case a.RunFence(order=order, target=target):
-                self._fence_result(a.FenceResult(order=order, target=target, ok=False, detail=n.why, took_ms=0))
+                self.fences.result(a.FenceResult(order=order, target=target, ok=False, detail=n.why, took_ms=0))
             case a.RestartResource(group=group, epoch=epoch, resource=resource):
-                self._resource_restarted(
+                self.repairs.restarted(
                     a.ResourceRestarted(group=group, epoch=epoch, resource=resource, ok=False, detail=n.why)
                 )
             case _:
@@ -223,102 +261,135 @@ class Local:
         if self._configured != revision:
             self._configured = revision
             groups = tuple(spec.groups[g] for g in sorted(spec.groups))
-            self._ask(a.Configure(id=self._id(), cluster=spec.name, groups=groups))
-        if not self.clean and self.e.now_ns - self._clean_asked_ns >= CLEAN_RETRY_MS * MS:
+            self.ask(a.Configure(id=self.next_id(), cluster=spec.name, groups=groups))
+        if not self.clean and self._due(self._clean_asked_ns, CLEAN_RETRY_MS):
             self._clean_asked_ns = self.e.now_ns
-            self._ask(a.CleanUp(id=self._id()))
+            self.ask(a.CleanUp(id=self.next_id()))
+
+    def _due(self, asked_ns: int | None, retry_ms: int) -> bool:
+        return asked_ns is None or self.e.now_ns - asked_ns >= retry_ms * MS
+
+    def _maintain(self) -> None:
+        """Suspend the dead-man's switch, or put it into force again: that only under a lease that is alive."""
+        e, on = self.e, self.e.state.maintenance.on
+        if on or not self.maintained:
+            self._maintenance_ended_ns = None
+        elif self._maintenance_ended_ns is None:
+            self._maintenance_ended_ns = e.now_ns
+        if on == self.maintained or not self._due(self._maintain_asked_ns, MAINTAIN_RETRY_MS):
+            return
+        ended_ns = self._maintenance_ended_ns
+        waited = ended_ns is not None and e.now_ns - ended_ns > e.timings.lease_ms * MS
+        alive = all(name in self.leases and lease.alive(self.leases[name], e.now_ns) for name in self.held)
+        if on or alive or waited:
+            self._maintain_asked_ns = e.now_ns
+            self.ask(a.Maintain(id=self.next_id(), on=on))
 
     def _acknowledge_maintenance(self) -> None:
-        m = self.e.state.maintenance
-        if not self.witness and m.on != self.maintained and self.connected:
-            self.maintained = m.on
-            self._ask(a.Maintain(id=self._id(), on=m.on))
-        if m.on and self.e.me not in m.acknowledged:
-            self.e.propose("maintenance", c.AckMaintenance(at_ms=self.e.at_ms, node=self.e.me))
+        m, me = self.e.state.maintenance, self.e.me
+        missing = me not in m.acknowledged if m.on else me in m.suspended
+        done = self.witness or (self.connected and self.maintained == m.on)
+        if missing and done:
+            ack = c.AckMaintenance(at_ms=self.e.at_ms, node=me, on=m.on, since=m.since)
+            self.e.propose(f"maintenance {m.since}", ack)
+
+    # ---- the log -----------------------------------------------------------------------------------------------------
 
     def _join(self) -> None:
         """A new life of this node joins when it holds nothing; that voids what an earlier life was granted."""
-        known = self.e.state.node(self.e.me)
-        if self.incarnation is None or known.incarnation == self.incarnation or not self.clean or self.held:
+        if self.incarnation is None or self.joined or not self.clean or self.held:
             return
-        self.e.propose("join", c.Join(at_ms=self.e.at_ms, node=self.e.me, incarnation=self.incarnation))
+        join = c.Join(
+            at_ms=self.e.at_ms,
+            node=self.e.me,
+            incarnation=self.incarnation,
+            after=newest_life(self.e.state.node(self.e.me)),
+            watchdog_armed=self.watchdog.armed,
+        )
+        self.e.propose("join", join)
 
-    def _report(self, key: str, command: c.AnyCommand) -> None:
-        self._reports[key] = command
+    def report(self, key: str, command: c.AnyCommand) -> None:
+        """Tell the log, again and again until it knows."""
+        self.reports.add(key, command)
         self.e.propose(key, command)
 
     def _tell_log(self) -> None:
-        """Repeat reports until the state shows that they are known, or no longer matter."""
-        for key, command in list(self._reports.items()):
-            if self._still_news(command):
-                self.e.propose(key, command)
-            else:
-                del self._reports[key]
+        self._tell_of_doubt()
+        for key, command in self.reports.due(self.e.state, self.e.me):
+            self.e.propose(key, command)
         for name, status in self.held.items():
             g = self.e.state.group(name)
-            if g.owner == self.e.me and g.epoch == status.epoch and g.phase is Phase.STARTING and status.state == "up":
+            if g.owner != self.e.me or g.epoch != status.epoch:
+                continue
+            if g.phase is Phase.STARTING and status.state == "up":
                 key = f"started {name} {g.epoch}"
                 self.e.propose(key, c.Started(at_ms=self.e.at_ms, group=name, node=self.e.me, epoch=g.epoch))
+            elif g.phase in (Phase.ACTIVE, Phase.STOPPING) and status.state == "stop_failed":
+                self._report_stop_failed(name, g.epoch, "", "its executor holds it after a failed stop")
 
-    def _still_news(self, command: c.AnyCommand) -> bool:
-        state = self.e.state
-        match command:
-            case c.FenceDone():
-                order = state.node(command.target).fence
-                return order is not None and order.id == command.order
-            case c.Started():
-                g = state.group(command.group)
-                return g.epoch == command.epoch and g.owner == self.e.me and g.phase is Phase.STARTING
-            case c.Failed():
-                g = state.group(command.group)
-                return g.epoch == command.epoch and g.phase in (Phase.STARTING, Phase.ACTIVE)
-            case c.StartFailed() | c.StopFailed():
-                g = state.group(command.group)
-                return g.epoch == command.epoch and g.owner == self.e.me and g.phase in HOLDING
-            case c.Released():
-                g = state.group(command.group)
-                return g.epoch == command.epoch and g.owner == self.e.me
-            case _:
-                return False
+    def _tell_of_doubt(self) -> None:
+        """Nobody on this node can stop what it owns, or say that it is stopped: that counts as a failed stop."""
+        e = self.e
+        why = ""
+        if not self.connected and e.now_ns - self._lost_ns > e.timings.lease_ms * MS:
+            why = "the executor is not running, so nothing can be stopped or verified"
+        elif self._clean_failed and not self.joined:
+            why = self.clean_detail
+        if not why or e.state.maintenance.on or self.witness:
+            return
+        for name in sorted(e.state.spec.groups):
+            g = e.state.group(name)
+            if g.owner == e.me and g.phase in HELD:
+                self._report_stop_failed(name, g.epoch, "", why)
+
+    def _report_stop_failed(self, group: GroupName, epoch: Epoch, resource: ResourceName, detail: str) -> None:
+        failed = c.StopFailed(
+            at_ms=self.e.at_ms, group=group, node=self.e.me, epoch=epoch, resource=resource, detail=detail
+        )
+        self.report(f"stop failed {group} {epoch}", failed)
+
+    # ---- groups ------------------------------------------------------------------------------------------------------
 
     def _keep_leases(self) -> None:
         e = self.e
         mine = node.owned(e.state, e.me) if e.voter.past_barrier else ()
-        self.leases = {
-            name: self._ownership(name) for name in mine if name in self.held or e.state.group(name).phase in HOLDING
-        }
+        self.leases = {name: self._ownership(name) for name in mine}
         for name in node.renewals(self.leases, e.now_ns, e.timings):
-            self.leases[name], request = lease.ask(self.leases[name], e.now_ns)
+            self.leases[name], request = lease.ask(self.leases[name], e.now_ns, e.timings)
             e.ask_voters(request)
 
     def _ownership(self, name: GroupName) -> Ownership:
         epoch = self.e.state.group(name).epoch
         known = self.leases.get(name)
-        return known if known is not None and known.epoch == epoch else Ownership(group=name, epoch=epoch)
+        if known is not None and known.epoch == epoch:
+            return known
+        return Ownership(group=name, epoch=epoch, since_ns=self.e.now_ns)
 
     def _start(self, step: node.Start) -> None:
-        if (step.group, step.epoch) in self._begun:
+        key = (step.group, step.epoch)
+        if key in self._begun:
+            if key not in self._failing and not self.reports.about(*key):  # it has ended, and nobody has said how
+                self._stop(node.Stop(step.group, step.epoch, "nothing is known of its start any more"))
             return
-        self._begun.add((step.group, step.epoch))
+        self._begun.add(key)
         spec, g = self.e.state.spec.groups[step.group], self.e.state.group(step.group)
         soft, hard = node.deadlines(self.leases[step.group], self.e.timings)
         self.held[step.group] = a.GroupStatus(epoch=step.epoch, state="starting", soft_ns=soft, hard_ns=hard)
-        self._ask(
-            a.StartGroup(id=self._id(), group=spec, epoch=step.epoch, soft_ns=soft, hard_ns=hard, evidence=g.evidence)
+        self.ask(
+            a.StartGroup(
+                id=self.next_id(), group=spec, epoch=step.epoch, soft_ns=soft, hard_ns=hard, evidence=g.evidence
+            )
         )
 
     def _stop(self, step: node.Stop) -> None:
-        if (step.group, step.epoch) in self._stopped:
+        key = (step.group, step.epoch)
+        if key in self._stopping or self.e.now_ns < self._stop_retry_ns.get(step.group, 0):
             return
-        self._stopped.add((step.group, step.epoch))
+        self._stopping.add(key)
+        self._why_down.setdefault(key, "" if self.e.state.group(step.group).phase is Phase.STOPPING else step.why)
         if (status := self.held.get(step.group)) is not None:
             self.held[step.group] = replace(status, state="stopping")
-        self._ask(a.StopGroup(id=self._id(), group=step.group, epoch=step.epoch, why=step.why))
-
-    def _resource(self, group: GroupName, epoch: Epoch, resource: ResourceName, state: str) -> None:
-        status = self.held.get(group)
-        if status is not None and status.epoch == epoch:
-            self.held[group] = replace(status, resources={**status.resources, resource: state})
+        self.ask(a.StopGroup(id=self.next_id(), group=step.group, epoch=step.epoch, why=step.why))
 
     def _up(self, n: a.GroupUp) -> None:
         status = self.held.get(n.group)
@@ -327,7 +398,7 @@ class Local:
         if status.state == "starting":
             self.held[n.group] = replace(status, state="up")
         command = c.Started(at_ms=self.e.at_ms, group=n.group, node=self.e.me, epoch=n.epoch, stamps=n.stamps)
-        self._report(f"started {n.group} {n.epoch}", command)
+        self.report(f"started {n.group} {n.epoch}", command)
 
     def _start_failed(self, n: a.GroupStartFailed) -> None:
         if n.clean:
@@ -343,117 +414,44 @@ class Local:
             clean=n.clean,
             detail=n.detail,
         )
-        self._report(f"start failed {n.group} {n.epoch}", command)
+        self.report(f"start failed {n.group} {n.epoch}", command)
 
     def _down(self, n: a.GroupDown) -> None:
+        key = (n.group, n.epoch)
+        self._stopping.discard(key)
+        why = self._why_down.pop(key, "")
         status = self.held.get(n.group)
         if status is not None and status.epoch == n.epoch:
             del self.held[n.group]
+        if (refusal := self._failing.pop(key, None)) is not None:
+            self._start_failed(
+                a.GroupStartFailed(group=n.group, epoch=n.epoch, resource="executor", detail=refusal, clean=True)
+            )
+            return
         g = self.e.state.group(n.group)
         if g.owner == self.e.me and g.epoch == n.epoch:
             stamps = n.stamps or {Stamp.STOPPED: self.e.at_ms}
-            command = c.Released(at_ms=self.e.at_ms, group=n.group, node=self.e.me, epoch=n.epoch, stamps=stamps)
-            self._report(f"released {n.group} {n.epoch}", command)
+            reason = f"Why: {why}." if why else ""
+            released = c.Released(
+                at_ms=self.e.at_ms, group=n.group, node=self.e.me, epoch=n.epoch, stamps=stamps, reason=reason
+            )
+            self.report(f"released {n.group} {n.epoch}", released)
 
     def _stop_failed(self, n: a.GroupStopFailed) -> None:
+        key = (n.group, n.epoch)
+        self._stopping.discard(key)
         if n.group in self.held:
             self.held[n.group] = replace(self.held[n.group], state="stop_failed")
-        command = c.StopFailed(
-            at_ms=self.e.at_ms, group=n.group, node=self.e.me, epoch=n.epoch, resource=n.resource, detail=n.detail
-        )
-        self._report(f"stop failed {n.group} {n.epoch}", command)
+        if (refusal := self._failing.pop(key, None)) is not None:
+            detail = f"{refusal}; and {n.detail}"
+            self._start_failed(
+                a.GroupStartFailed(group=n.group, epoch=n.epoch, resource=n.resource, detail=detail, clean=False)
+            )
+            return
+        self._report_stop_failed(n.group, n.epoch, n.resource, n.detail)
 
     def _deadline_passed(self, n: a.DeadlinePassed) -> None:
         self.e.note("warning", f"the lease of {n.group} was not renewed in time: the dead-man's switch stops it")
+        self._why_down[n.group, n.epoch] = "its lease was not renewed in time"
         if n.group in self.held:
             self.held[n.group] = replace(self.held[n.group], state="stopping")
-
-    def _resource_failed(self, n: a.ResourceFailed) -> None:
-        e = self.e
-        status, spec = self.held.get(n.group), e.state.spec.groups.get(n.group)
-        if status is None or spec is None or status.epoch != n.epoch or status.state != "up" or e.state.maintenance.on:
-            return
-        resource = next((r for r in spec.resources if r.name == n.resource), None)
-        if resource is None or status.resources.get(n.resource) in ("failed", "starting"):
-            return
-        key = (n.group, n.resource)
-        window_ns = e.now_ns - spec.restarts_window_ms * MS
-        recent = [at for at in self._restarts.get(key, []) if at > window_ns]
-        elsewhere = any(x.eligible and x.node != e.me for x in placement.candidates(e.state, e.facts(), n.group))
-        what = node.repair(spec, len(recent), n.fatal, elsewhere and resource.critical)
-        e.note("warning", f"{n.resource} of {n.group} failed: {n.detail}; {what.why}")
-        self._why_failed[key] = n.detail
-        self._resource(n.group, n.epoch, n.resource, "failed")
-        if what.move:
-            self._give_up(n.group, n.epoch, n.resource, f"{n.detail}; {what.why}")
-        else:
-            self._restarts[key] = [*recent, e.now_ns]
-            self._ask(a.RestartResource(id=self._id(), group=n.group, epoch=n.epoch, resource=n.resource))
-
-    def _give_up(self, group: GroupName, epoch: Epoch, resource: ResourceName, detail: str) -> None:
-        command = c.Failed(
-            at_ms=self.e.at_ms, group=group, node=self.e.me, epoch=epoch, resource=resource, detail=detail
-        )
-        self._report(f"failed {group} {epoch}", command)
-
-    def _resource_restarted(self, n: a.ResourceRestarted) -> None:
-        key = (n.group, n.resource)
-        if not n.ok:
-            self._resource(n.group, n.epoch, n.resource, "up")  # so that the next failure is looked at afresh
-            failed = a.ResourceFailed(
-                group=n.group, epoch=n.epoch, resource=n.resource, detail=f"restart failed: {n.detail}", fatal=True
-            )
-            self._resource_failed(failed)
-            return
-        self._resource(n.group, n.epoch, n.resource, "up")
-        count = len(self._restarts.get(key, []))
-        detail = self._why_failed.get(key, "")
-        command = c.Restarted(
-            at_ms=self.e.at_ms,
-            group=n.group,
-            node=self.e.me,
-            epoch=n.epoch,
-            resource=n.resource,
-            detail=detail,
-            count=count,
-        )
-        self.e.propose(f"restarted {n.group} {n.resource} {self.e.now_ns}", command)
-
-    def _fence(self) -> None:
-        """Run fence orders addressed to this node, and ask each device now and then whether it would work."""
-        e, spec = self.e, self.e.state.spec
-        for target, known in sorted(e.state.nodes.items()):
-            order = known.fence
-            if order is None or order.by != e.me or order.id in self._fencing or order.device not in spec.fencing:
-                continue
-            self._fencing.add(order.id)
-            d = spec.fencing[order.device]
-            self._ask(
-                a.RunFence(
-                    id=self._id(),
-                    order=order.id,
-                    device=d.name,
-                    agent=d.agent,
-                    target=target,
-                    plug=d.targets[target],
-                    parameters=d.parameters,
-                    secret_files=d.secret_files,
-                    timeout_ms=d.timeout_ms,
-                )
-            )
-        for d in spec.fencing.values():
-            targets = {n: plug for n, plug in d.targets.items() if e.me in spec.fence_executors(d, n)}
-            if not targets or e.now_ns < self._fence_check_ns.get(d.name, 0):
-                continue
-            self._fence_check_ns[d.name] = e.now_ns + e.timings.fence_check_ms * MS
-            self._ask(
-                a.CheckFence(
-                    id=self._id(),
-                    device=d.name,
-                    agent=d.agent,
-                    plugs=targets,
-                    parameters=d.parameters,
-                    secret_files=d.secret_files,
-                    timeout_ms=d.timeout_ms,
-                )
-            )

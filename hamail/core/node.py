@@ -3,14 +3,16 @@
 from msgspec import Struct
 
 from hamail.core import lease
-from hamail.core.lease import HOLDING, Ownership
+from hamail.core.lease import Ownership
+from hamail.core.proof import HELD
 from hamail.model.actions import GroupStatus
 from hamail.model.ids import Epoch, GroupName, NodeName
 from hamail.model.spec import GroupSpec
-from hamail.model.state import ClusterState, Phase
+from hamail.model.state import ClusterState, GroupState, Phase
 from hamail.model.timings import Timings
 
 MS = 1_000_000
+LEASELESS_MAX = 3  # leases' time without one, after which a grant that was never used is given back
 
 
 class Start(Struct, frozen=True):
@@ -27,9 +29,7 @@ class Stop(Struct, frozen=True):
 def owned(state: ClusterState, me: NodeName) -> tuple[GroupName, ...]:
     """Groups that this node owns by the log and may hold, so it needs a lease for each."""
     return tuple(
-        name
-        for name in sorted(state.spec.groups)
-        if state.group(name).owner == me and state.group(name).phase in HOLDING
+        name for name in sorted(state.spec.groups) if state.group(name).owner == me and state.group(name).phase in HELD
     )
 
 
@@ -60,23 +60,33 @@ def _step(
     t: Timings,
 ) -> Start | Stop | None:
     g = state.group(name)
-    if held is not None and (g.owner != me or g.epoch != held.epoch):
-        if held.state in ("stopping", "stop_failed"):
-            return None
-        return Stop(name, held.epoch, f"epoch {held.epoch} is over: {name} is {g.owner or 'nobody'}'s at {g.epoch}")
-    if g.owner != me:
+    if held is not None:
+        return _keep_or_stop(g, me, name, held)
+    if g.owner != me or (state.maintenance.on and g.phase is not Phase.STOPPING):
         return None
     if g.phase is Phase.STOPPING:
-        if held is not None and held.state in ("stopping", "stop_failed"):
-            return None
         return Stop(name, g.epoch, g.sentence)
-    if held is not None or state.maintenance.on:
-        return None
     if g.phase is not Phase.STARTING:  # the log says that it is here and it is not: verify, then say so
         return Stop(name, g.epoch, f"{name} is not running here any more")
-    if ownership is None or ownership.epoch != g.epoch or not enough(ownership, now_ns, t):
+    if ownership is None or ownership.epoch != g.epoch:
         return None
-    return Start(name, g.epoch)
+    if enough(ownership, now_ns, t):
+        return Start(name, g.epoch)
+    if not lease.alive(ownership, now_ns) and now_ns - ownership.since_ns > LEASELESS_MAX * t.lease_ms * MS:
+        return Stop(name, g.epoch, f"no majority of voters has promised {me} a lease for {name}")
+    return None
+
+
+def _keep_or_stop(g: GroupState, me: NodeName, name: GroupName, held: GroupStatus) -> Stop | None:
+    if held.state == "stopping":
+        return None
+    if g.owner == me and g.epoch == held.epoch:
+        if held.state == "stop_failed":  # again only when somebody has done something about it
+            return Stop(name, g.epoch, "another attempt to stop it") if g.phase is Phase.STARTING else None
+        return Stop(name, g.epoch, g.sentence) if g.phase is Phase.STOPPING else None
+    if held.state == "stop_failed":
+        return None
+    return Stop(name, held.epoch, f"epoch {held.epoch} of {name} is over: {g.owner or 'nobody'} owns epoch {g.epoch}")
 
 
 def enough(ownership: Ownership, now_ns: int, t: Timings) -> bool:
@@ -108,5 +118,5 @@ def repair(spec: GroupSpec, recent: int, fatal: bool, elsewhere: bool) -> Repair
         minutes = spec.restarts_window_ms / 60_000
         return Repair(True, f"it was restarted {recent} times within {minutes:g} minutes, the most that is allowed")
     if recent >= spec.restarts or fatal:
-        return Repair(False, "no other node could take the group, so it is restarted here again")
+        return Repair(False, "the group does not move for it, so it is restarted here again")
     return Repair(False, f"restart {recent + 1} of {spec.restarts}")

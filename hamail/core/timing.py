@@ -27,6 +27,11 @@ def stretched(duration_ms: int) -> int:
     return -(-duration_ms * (100 + RATE_ERROR_PERCENT) // (100 - RATE_ERROR_PERCENT))
 
 
+def watchdog_extra_ms(watchdog_timeout_s: int) -> int:
+    """How long a machine may live after its lease has ended, when only its watchdog can stop it."""
+    return stretched(watchdog_timeout_s * 1000) + RESET_LATENCY_MS
+
+
 def derive(detection_ms: int, watchdog_timeout_s: int) -> Timings:
     """All durations for one `detection`. Call `problems` first for input that a person typed."""
     tick = min(50, max(15, detection_ms // 20))
@@ -43,7 +48,7 @@ def derive(detection_ms: int, watchdog_timeout_s: int) -> Timings:
         stop_budget_ms=stop_budget,
         wait_ms=wait,
         watchdog_ms=watchdog,
-        watchdog_wait_ms=wait + stretched(watchdog) + RESET_LATENCY_MS,
+        watchdog_wait_ms=wait + watchdog_extra_ms(watchdog_timeout_s),
         restart_grace_ms=lease - lease // 8 - stop_budget,
         settle_ms=max(10 * detection_ms, 5000),
         raft_append_ms=75,

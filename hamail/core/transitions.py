@@ -46,23 +46,31 @@ def _rows() -> tuple[Row, ...]:
 
     return (
         *row(
-            (p.IDLE, p.WAITING),
+            (p.IDLE, p.WAITING, p.FENCING),
             w.GRANTED,
             p.STARTING,
-            "{group} is granted to {node} at epoch {epoch}; {evidence}. {why}",
+            "{group} goes to {node} (epoch {epoch}): {evidence}. {why}",
         ),
         *row((p.STARTING,), w.STARTED, p.ACTIVE, "{node} runs {group}."),
         *row(
             (p.STARTING, p.ACTIVE),
             w.ORDERED_AWAY,
             p.STOPPING,
-            "{node} stops {group}, which shall move to {target}: {why}",
+            "{node} stops {group}, which is to move to {target}: {why}",
         ),
-        *row((p.STARTING, p.ACTIVE), w.FAILED, p.STOPPING, "{node} stops {group}, which must move: {why}"),
+        *row((p.STARTING, p.ACTIVE), w.FAILED, p.STOPPING, "{node} stops {group}, which must leave it: {why}"),
         *row(
-            (p.STARTING, p.STOPPING), w.START_FAILED, p.IDLE, "{node} could not start {group} and has stopped it: {why}"
+            (p.STARTING, p.STOPPING, *doubtful),
+            w.START_FAILED,
+            p.IDLE,
+            "{node} could not start {group} and has stopped it again: {why}",
         ),
-        *row((*held, *doubtful), w.RELEASED, p.IDLE, "{node} has stopped {group} and verified that nothing is left."),
+        *row(
+            (*held, *doubtful),
+            w.RELEASED,
+            p.IDLE,
+            "{node} has stopped {group} and verified that nothing is left. {why}",
+        ),
         *row(
             (*held, *doubtful),
             w.MUST_FENCE,
@@ -73,19 +81,21 @@ def _rows() -> tuple[Row, ...]:
             (*held, *doubtful),
             w.MUST_WAIT,
             p.WAITING,
-            "{group} may start elsewhere when every promise to {node} has run out: {why}",
+            "{group} may start elsewhere only when every promise to {node} has run out: {why}",
         ),
         *row(
             (*held, *doubtful),
             w.MUST_ASK,
             p.BLOCKED,
-            "{group} cannot be started elsewhere: nothing proves that {node} is out. {why} "
-            "Make sure that it is off, then: hamailctl fence confirm {node}",
+            "{group} is blocked: it cannot be proven that {node} is out ({because}). About {node}: {why} "
+            "Make sure that {node} is off, then: hamailctl fence confirm {node}",
         ),
-        *row((p.FENCING, p.WAITING), w.OWNER_BACK, p.STARTING, "{node} is heard again and keeps {group}."),
-        *row((*held, *doubtful), w.FENCED, p.IDLE, "{node} is off ({why}), so {group} is free to start elsewhere."),
-        *row((*held, *doubtful), w.CONFIRMED, p.IDLE, "{actor} vouches that {node} is off, so {group} is free. {why}"),
-        *row((*held, *doubtful), w.REJOINED, p.IDLE, "{node} has restarted clean and holds {group} no more."),
+        *row(doubtful, w.OWNER_BACK, p.STARTING, "{node} is heard again and keeps {group}."),
+        *row((*held, *doubtful), w.FENCED, p.IDLE, "{group} is free to start elsewhere: {node} was fenced."),
+        *row((*held, *doubtful), w.CONFIRMED, p.IDLE, "{group} is free to start elsewhere: {node} is off."),
+        *row(
+            (*held, *doubtful), w.REJOINED, p.IDLE, "{group} is free to start: {node} has restarted and holds nothing."
+        ),
     )
 
 

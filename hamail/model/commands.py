@@ -31,6 +31,8 @@ class Join(Command, frozen=True, kw_only=True, tag="join"):
 
     node: NodeName
     incarnation: Incarnation
+    after: LogIndex = 0  # newest join or fence of this node that it knew (compare-and-set): a late one voids nothing
+    watchdog_armed: bool = False  # its executor feeds a watchdog for as long as this incarnation lives
 
 
 class Grant(Command, frozen=True, kw_only=True, tag="grant"):
@@ -161,9 +163,11 @@ class SetMaintenance(Command, frozen=True, kw_only=True, tag="set_maintenance"):
 
 
 class AckMaintenance(Command, frozen=True, kw_only=True, tag="ack_maintenance"):
-    """A node has switched its dead-man's switch to maintenance."""
+    """A node has switched its dead-man's switch to maintenance, or (`on` false) back into force."""
 
     node: NodeName
+    on: bool = True
+    since: LogIndex = 0  # which switching on or off this answers
 
 
 class Clear(Command, frozen=True, kw_only=True, tag="clear"):

@@ -36,7 +36,8 @@ class LeaseRequest(Message, frozen=True, kw_only=True, tag="lease_request"):
 
     group: GroupName
     epoch: Epoch
-    nonce: int
+    nonce: int  # when it was sent, by the owner's clock: an answer proves a promise made after that
+    wait_ms: int = 0  # the owner's own W: it may not have applied a change of the timings yet
 
 
 class LeaseAnswer(Message, frozen=True, kw_only=True, tag="lease_answer"):

@@ -94,3 +94,7 @@ class ClusterSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """Nodes that may run the fence agent: never the target, never a witness (it has no executor)."""
         allowed = device.executors or tuple(sorted(self.nodes))
         return tuple(n for n in allowed if n != target and n in self.nodes and not self.nodes[n].witness)
+
+    def fence_ways(self, target: NodeName) -> int:
+        """How many (device, executing node) there are to fence `target`; at least 1."""
+        return max(1, sum(len(self.fence_executors(d, target)) for d in self.devices_for(target)))

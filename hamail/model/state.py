@@ -47,6 +47,7 @@ class Trigger(StrEnum):
     SWITCHOVER = "switchover"
     STANDBY = "standby"
     FENCE_REQUESTED = "fence requested"
+    LEASE_LOST = "lease lost"
     CLEARED = "cleared"
 
 
@@ -77,6 +78,7 @@ class NodeState(Struct, frozen=True, kw_only=True):
     fence_attempts: int = 0
     fence_failure: str = ""  # last failure, kept until a success or a clear
     fenced_at: LogIndex = 0
+    watchdog_armed: bool = False  # of the joined incarnation
 
 
 class GroupState(Struct, frozen=True, kw_only=True):
@@ -90,6 +92,7 @@ class GroupState(Struct, frozen=True, kw_only=True):
     actor: str = ""
     reason: str = ""
     move: LogIndex = 0  # id of the open move record; 0 = none
+    stuck: bool = False  # the owner has said that it could not stop the group
     failed_on: tuple[NodeName, ...] = ()  # it failed here during the open move; lifted by `clear`
     sentence: str = ""  # the last transition in words
     since_ms: int = 0  # wall clock, for display only
@@ -145,6 +148,8 @@ class Maintenance(Struct, frozen=True, kw_only=True):
 
     on: bool = False
     acknowledged: tuple[NodeName, ...] = ()
+    suspended: tuple[NodeName, ...] = ()  # their dead-man's switch may be suspended, also after maintenance was ended
+    since: LogIndex = 0  # of the last switching on or off
     actor: str = ""
     reason: str = ""
     since_ms: int = 0
@@ -163,6 +168,8 @@ class ClusterState(Struct, frozen=True, kw_only=True):
     spec: ClusterSpec
     config: ConfigRevision
     applied: LogIndex = 0
+    detection_ms_max: int = 0  # longest ever in force: a restarted voter may have promised for that long
+    watchdog_timeout_s_max: int = 0  # longest ever in force: a watchdog may still run with it
     groups: dict[GroupName, GroupState] = {}
     nodes: dict[NodeName, NodeState] = {}
     maintenance: Maintenance = Maintenance()

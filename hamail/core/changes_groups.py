@@ -1,0 +1,202 @@
+"""What commands about the life of a group do to the replicated state: grants, and the reports of owners."""
+
+from hamail.core.draft import Draft, Rejected
+from hamail.core.proof import HELD, RUNNING, no_expiry, remedy, trusted
+from hamail.core.transitions import What
+from hamail.model import commands as c
+from hamail.model.ids import Epoch, GroupName, NodeName
+from hamail.model.state import Evidence, Phase, Stamp, Trigger
+
+
+def owned_at(d: Draft, group: GroupName, node: NodeName, epoch: Epoch) -> None:
+    """Compare-and-set: the command is about the grant that is in force."""
+    if group not in d.spec.groups:
+        raise Rejected(f"there is no group {group}")
+    g = d.group(group)
+    if g.epoch != epoch or g.owner != node:
+        raise Rejected(f"{group} is at epoch {g.epoch} with {g.owner or 'nobody'}, not at epoch {epoch} with {node}")
+
+
+def free(d: Draft, group: GroupName, evidence: Evidence) -> None:
+    """Nobody holds the group any more, and this is why that is certain."""
+    g = d.group(group)
+    d.set_group(group, owner=None, evidence=evidence, released_epoch=g.epoch, stuck=False)
+
+
+def doubt(d: Draft, group: GroupName, why: str) -> None:
+    """The owner cannot be trusted to be out: fence it, wait for its promises to run out, or ask an operator."""
+    g = d.group(group)
+    assert g.owner is not None
+    why_not = no_expiry(d.spec.groups[group].requires, g, d.node(g.owner), d.maintenance)
+    d.step(group, remedy(bool(d.spec.devices_for(g.owner)), why_not), node=g.owner, why=why, because=why_not)
+
+
+def grant(d: Draft, command: c.Grant) -> None:
+    name, node = command.group, command.node
+    if name not in d.spec.groups:
+        raise Rejected(f"there is no group {name}")
+    g = d.group(name)
+    if g.epoch != command.expected_epoch:
+        raise Rejected(f"{name} is at epoch {g.epoch}, not {command.expected_epoch}")
+    _may_own(d, name, node)
+    evidence = g.evidence if g.phase is Phase.IDLE else _expired(d, command)
+    if not g.move:
+        d.open_move(name, g.trigger if g.trigger is Trigger.CLEARED else Trigger.FIRST_START, command)
+    words = _evidence_words(evidence, g.owner)
+    d.step(name, What.GRANTED, node=node, epoch=d.index, evidence=words, why=command.sentence)
+    d.set_group(name, owner=node, epoch=d.index, evidence=evidence, released_epoch=g.epoch, stuck=False)
+    d.stamp(name, {Stamp.GRANTED: command.at_ms}, target=node)
+
+
+def _may_own(d: Draft, group: GroupName, node: NodeName) -> None:
+    if node not in d.spec.nodes:
+        raise Rejected(f"there is no node {node}")
+    known = d.node(node)
+    if d.maintenance.on:
+        raise Rejected("the cluster is in maintenance")
+    if d.spec.nodes[node].witness or node not in d.spec.groups[group].nodes:
+        raise Rejected(f"{node} may not own {group}")
+    if known.incarnation is None or known.fence is not None:
+        raise Rejected(f"{node} has not joined, or is being fenced")
+    if known.standby:
+        raise Rejected(f"{node} is in standby")
+
+
+def _expired(d: Draft, command: c.Grant) -> Evidence:
+    """The former owner may still believe in its grant: is it certain that its lease is over?"""
+    name, g = command.group, d.group(command.group)
+    if g.phase not in (Phase.WAITING, Phase.FENCING) or command.evidence is not Evidence.EXPIRED or g.owner is None:
+        raise Rejected(f"{name} is {g.phase}: {g.owner} may still hold it")
+    why_not = no_expiry(d.spec.groups[name].requires, g, d.node(g.owner), d.maintenance)
+    if why_not:
+        raise Rejected(f"{g.owner} may still hold {name}: {why_not}")
+    said_yes = set(command.voters) & set(d.spec.voters())
+    if len(said_yes) < d.spec.majority():
+        raise Rejected(f"only {len(said_yes)} voters say that their promise to {g.owner} has run out")
+    return Evidence.EXPIRED
+
+
+def _evidence_words(evidence: Evidence, former: NodeName | None) -> str:
+    return {
+        Evidence.NEVER_OWNED: "nobody has held it before",
+        Evidence.RELEASED: "whoever held it last has verified its stop",
+        Evidence.FENCED: "whoever held it last was fenced",
+        Evidence.CONFIRMED: "an operator vouched that whoever held it last is off",
+        Evidence.EXPIRED: f"a majority of voters says that every promise to {former} has run out",
+        Evidence.REJOINED: "whoever held it last has restarted and holds nothing",
+    }[evidence]
+
+
+def started(d: Draft, command: c.Started) -> None:
+    owned_at(d, command.group, command.node, command.epoch)
+    if d.group(command.group).phase is Phase.ACTIVE:
+        d.stamp(command.group, command.stamps)
+        return
+    d.step(command.group, What.STARTED, node=command.node)
+    d.stamp(command.group, {**command.stamps, Stamp.DONE: command.at_ms})
+    d.close_move(command.group, command.node)
+
+
+def start_failed(d: Draft, command: c.StartFailed) -> None:
+    owned_at(d, command.group, command.node, command.epoch)
+    name = command.group
+    why = f"{command.resource}: {command.detail}"
+    _failed_on(d, name, command.node)
+    if not command.clean:
+        d.set_group(name, stuck=True)
+        doubt(d, name, f"it could not start {name} ({why}), and could not stop again what it had started.")
+        return
+    d.step(name, What.START_FAILED, node=command.node, why=why)
+    free(d, name, Evidence.RELEASED)
+    if set(d.spec.groups[name].nodes) <= set(d.group(name).failed_on):
+        d.give_up(name)
+        words = f"{name} could not be started anywhere and stays down. Find out why, then: hamailctl clear {name}"
+        d.event("group", words, group=name)
+
+
+def failed(d: Draft, command: c.Failed) -> None:
+    owned_at(d, command.group, command.node, command.epoch)
+    g = d.group(command.group)
+    if g.phase not in RUNNING:
+        raise Rejected(f"{command.group} is already {g.phase}")
+    if d.maintenance.on:
+        raise Rejected("the cluster is in maintenance")
+    why = f"{command.resource}: {command.detail}"
+    if not g.move:
+        stamps: dict[str, int] = {Stamp.DETECTED: command.at_ms, Stamp.DECIDED: command.at_ms}
+        d.open_move(command.group, Trigger.SERVICE_FAILED, command, reason=why, stamps=stamps)
+    d.set_group(command.group, target=None)
+    _failed_on(d, command.group, command.node)
+    d.step(command.group, What.FAILED, node=command.node, why=why)
+
+
+def _failed_on(d: Draft, group: GroupName, node: NodeName) -> None:
+    d.set_group(group, failed_on=tuple(dict.fromkeys((*d.group(group).failed_on, node))))
+
+
+def restarted(d: Draft, command: c.Restarted) -> None:
+    owned_at(d, command.group, command.node, command.epoch)
+    d.event(
+        "restart",
+        f"{command.resource} failed on {command.node} and was restarted in place: {command.detail}",
+        group=command.group,
+        node=command.node,
+        resource=command.resource,
+    )
+
+
+def released(d: Draft, command: c.Released) -> None:
+    owned_at(d, command.group, command.node, command.epoch)
+    g = d.group(command.group)
+    if not g.move:
+        d.open_move(command.group, Trigger.LEASE_LOST, command, stamps={Stamp.DETECTED: command.at_ms})
+    d.step(command.group, What.RELEASED, node=command.node, why=command.reason)
+    d.stamp(command.group, {Stamp.STOPPED: command.at_ms, **command.stamps})
+    free(d, command.group, Evidence.RELEASED)
+
+
+def stop_failed(d: Draft, command: c.StopFailed) -> None:
+    owned_at(d, command.group, command.node, command.epoch)
+    g = d.group(command.group)
+    if g.stuck and g.phase not in HELD:
+        raise Rejected(f"{command.group} is already {g.phase}")
+    where = f" ({command.resource})" if command.resource else ""
+    why = f"it could not stop {command.group}{where}, so that counts as still running: {command.detail}."
+    if not g.move:
+        d.open_move(command.group, Trigger.STOP_FAILED, command, reason=why)
+    _failed_on(d, command.group, command.node)
+    d.set_group(command.group, stuck=True)
+    doubt(d, command.group, why)
+
+
+def owner_lost(d: Draft, command: c.OwnerLost) -> None:
+    owned_at(d, command.group, command.node, command.epoch)
+    g = d.group(command.group)
+    if g.phase not in HELD:
+        raise Rejected(f"{command.group} is already {g.phase}")
+    if d.maintenance.on:
+        raise Rejected("the cluster is in maintenance")
+    if len(set(command.voters) & set(d.spec.voters())) < d.spec.majority():
+        raise Rejected(f"only {len(command.voters)} voters miss {command.node}")
+    why = f"{_and(command.voters)} have not heard it for {command.silent_ms / 1000:.1f} s."
+    if not g.move:
+        d.open_move(command.group, Trigger.NODE_LOST, command, reason=f"{command.node}: {why}")
+    d.stamp(command.group, {Stamp.DETECTED: command.at_ms})
+    if g.target == command.node:
+        d.set_group(command.group, target=None)
+    doubt(d, command.group, why)
+
+
+def _and(names: tuple[str, ...]) -> str:
+    return " and ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else "".join(names)
+
+
+def owner_back(d: Draft, command: c.OwnerBack) -> None:
+    owned_at(d, command.group, command.node, command.epoch)
+    if d.node(command.node).fence is not None:
+        raise Rejected(f"a fence of {command.node} is under way and cannot be called back")
+    if not trusted(d.group(command.group)):
+        raise Rejected(f"{command.node} is not trusted with {command.group} although it is heard")
+    d.step(command.group, What.OWNER_BACK, node=command.node)
+    if not any(g.owner == command.node and g.phase is Phase.FENCING for _, g in d.groups()):
+        d.set_node(command.node, fence_attempts=0)

@@ -1,0 +1,163 @@
+"""What an operator's commands do to the replicated state: moves, standby, maintenance, configuration."""
+
+from msgspec.structs import replace
+
+from hamail.core.changes_nodes import known
+from hamail.core.draft import Draft, Rejected
+from hamail.core.proof import RUNNING
+from hamail.core.transitions import What
+from hamail.model import commands as c
+from hamail.model.spec import ClusterSpec
+from hamail.model.state import ConfigRevision, Maintenance, Phase, Stamp, Trigger
+
+
+def barrier(d: Draft, command: c.Barrier) -> None:
+    """Nothing: that it was applied is the point."""
+
+
+def request_move(d: Draft, command: c.RequestMove) -> None:
+    name, target = command.group, command.target
+    if name not in d.spec.groups:
+        raise Rejected(f"there is no group {name}")
+    node = known(d, target)
+    g = d.group(name)
+    if g.epoch != command.expected_epoch:
+        raise Rejected(f"{name} has moved meanwhile: it is at epoch {g.epoch}, not {command.expected_epoch}")
+    if d.spec.nodes[target].witness or target not in d.spec.groups[name].nodes:
+        raise Rejected(f"{target} may not own {name}")
+    if node.standby:
+        raise Rejected(f"{target} is in standby; hamailctl unstandby {target} lifts it")
+    if node.incarnation is None or node.fence is not None:
+        raise Rejected(f"{target} has not joined, or is being fenced")
+    if d.maintenance.on:
+        raise Rejected("the cluster is in maintenance")
+    if g.owner == target:
+        raise Rejected(f"{target} already owns {name}")
+    if g.phase not in RUNNING and g.phase is not Phase.IDLE:
+        raise Rejected(f"{name} is {g.phase}: wait until that is over")
+    d.open_move(name, Trigger.SWITCHOVER, command, target=target, stamps=_ordered(command))
+    d.set_group(name, target=target, failed_on=())
+    if g.phase in RUNNING:
+        d.step(name, What.ORDERED_AWAY, node=g.owner, target=target, why=_order_words(command))
+
+
+def _ordered(command: c.Command) -> dict[str, int]:
+    return {Stamp.DETECTED: command.at_ms, Stamp.DECIDED: command.at_ms}
+
+
+def _order_words(command: c.Command) -> str:
+    return f"{command.actor} ordered it" + (f" ({command.reason})." if command.reason else ".")
+
+
+def set_standby(d: Draft, command: c.SetStandby) -> None:
+    node = known(d, command.node)
+    if d.spec.nodes[command.node].witness:
+        raise Rejected(f"{command.node} is a witness: it never owns a group, so it cannot be in standby")
+    if node.standby == command.standby:
+        raise Rejected(f"{command.node} is already {'in' if command.standby else 'out of'} standby")
+    held = [(name, g) for name, g in d.groups() if g.owner == command.node and g.phase in RUNNING]
+    if command.standby and held and d.maintenance.on:
+        raise Rejected(f"the cluster is in maintenance, and {command.node} owns {held[0][0]}")
+    d.set_node(command.node, standby=command.standby)
+    words = f"{command.node} is {'put into' if command.standby else 'taken out of'} standby by {command.actor}."
+    d.event("standby", words, node=command.node, actor=command.actor, reason=command.reason)
+    if not command.standby:
+        return
+    for name, _ in held:
+        d.open_move(name, Trigger.STANDBY, command, stamps=_ordered(command))
+        d.set_group(name, target=None, failed_on=())
+        d.step(name, What.ORDERED_AWAY, node=command.node, target="another node", why=_order_words(command))
+
+
+def set_maintenance(d: Draft, command: c.SetMaintenance) -> None:
+    """While it is on no grant is accepted, so a node may suspend its dead-man's switch as soon as it has applied this.
+
+    When it ends, promises to a node prove nothing until that node has said that its switch is in force again.
+    """
+    if d.maintenance.on == command.on:
+        raise Rejected(f"maintenance is already {'on' if command.on else 'off'}")
+    if command.on and any(g.phase not in (Phase.IDLE, Phase.ACTIVE) for _, g in d.groups()):
+        raise Rejected("a group is on the move; wait until that is over")
+    if command.on and any(d.node(n).fence is not None for n in d.spec.nodes):
+        raise Rejected("a node is being fenced; wait until that is over")
+    mail_nodes = tuple(sorted(n for n, spec in d.spec.nodes.items() if not spec.witness))
+    d.maintenance = Maintenance(
+        on=command.on,
+        suspended=mail_nodes if command.on else d.maintenance.suspended,
+        since=d.index,
+        actor=command.actor,
+        reason=command.reason,
+        since_ms=command.at_ms,
+    )
+    words = f"Maintenance is {'on: nothing is started, stopped, fenced or moved' if command.on else 'off'}."
+    d.event("maintenance", words, actor=command.actor, reason=command.reason)
+
+
+def ack_maintenance(d: Draft, command: c.AckMaintenance) -> None:
+    known(d, command.node)
+    if command.on != d.maintenance.on or (command.since != d.maintenance.since and not command.on):
+        raise Rejected(f"this answers an earlier order: maintenance is {'on' if d.maintenance.on else 'off'}")
+    if not command.on:
+        d.resumed(command.node)
+        return
+    acknowledged = tuple(sorted({*d.maintenance.acknowledged, command.node}))
+    d.maintenance = replace(d.maintenance, acknowledged=acknowledged)
+
+
+def clear(d: Draft, command: c.Clear) -> None:
+    name = command.group
+    if name not in d.spec.groups:
+        raise Rejected(f"there is no group {name}")
+    g = d.group(name)
+    d.set_group(name, failed_on=())
+    if g.phase is not Phase.ACTIVE:
+        d.set_group(name, trigger=Trigger.CLEARED)
+    if g.owner is not None:
+        d.set_node(g.owner, fence_attempts=0, fence_failure="")
+    words = f"{command.actor} has cleared {name}: its failures are forgotten."
+    d.event("clear", words, group=name, actor=command.actor, reason=command.reason)
+
+
+def apply_config(d: Draft, command: c.ApplyConfig) -> None:
+    current = d.config
+    if command.expected_revision != current.revision:
+        raise Rejected(f"the configuration is at revision {current.revision}, not {command.expected_revision}")
+    if current.revision:
+        _check_change(d, command.spec)
+    d.spec = command.spec
+    d.config = ConfigRevision(
+        revision=current.revision + 1,
+        index=d.index,
+        applied_at_ms=command.at_ms,
+        actor=command.actor,
+        reason=command.reason,
+        source=command.source,
+    )
+    d.keep_groups(set(command.spec.groups))
+    words = f"Configuration revision {d.config.revision} is in force."
+    d.event("config", words, actor=command.actor, reason=command.reason)
+
+
+def _check_change(d: Draft, spec: ClusterSpec) -> None:
+    """What may not change under a running cluster."""
+    if spec.nodes != d.spec.nodes or spec.name != d.spec.name:
+        raise Rejected("nodes cannot be added, removed or readdressed while the cluster runs; see the operators' guide")
+    for name, g in d.groups():
+        changed = spec.groups.get(name)
+        if changed is None and g.phase is not Phase.IDLE:
+            raise Rejected(f"{name} is {g.phase}; a group can be removed only when nobody owns it")
+        if changed != d.spec.groups[name] and g.phase not in (Phase.IDLE, Phase.ACTIVE):
+            raise Rejected(f"{name} is {g.phase}: wait until that is over")
+        if changed is not None and g.owner is not None and g.owner not in changed.nodes:
+            raise Rejected(f"{g.owner} owns {name} and cannot be taken from its nodes; move {name} first")
+    for name in d.spec.nodes:
+        order = d.node(name).fence
+        if order is not None and spec.fencing.get(order.device) != d.spec.fencing.get(order.device):
+            raise Rejected(f"{order.device} is fencing {name} just now: wait until that is over")
+
+
+def annotate(d: Draft, command: c.Annotate) -> None:
+    if command.stamps:
+        d.stamp_epoch(command.group, command.epoch, command.stamps)
+    if command.sentence:
+        d.event(command.event or "note", command.sentence, group=command.group, node=command.node)
