@@ -196,26 +196,25 @@ def maintenance(app: App, state: str, reason: str, request: str, timeout_ms: int
     from hamail.cli.follow import follow_state
 
     client = app.client
-    done = client.set_maintenance(state == "on", reason, request)
-    if state == "off":
-        report(app, done, "done")
-        app.say("Maintenance is off: the cluster watches over its groups again.")
-        return
+    on = state == "on"
+    done = client.set_maintenance(on, reason, request)
 
     def missing() -> list[str]:
         now = client.status()
-        acknowledged = now.maintenance.acknowledged
-        return [n.name for n in now.nodes if n.alive and not n.witness and n.name not in acknowledged]
+        known = now.maintenance
+        late = [n.name for n in now.nodes if n.alive and not n.witness]
+        return [n for n in late if (n not in known.acknowledged if on else n in known.suspended)]
 
     if not follow_state(app, done.index, timeout_ms, lambda _: not missing(), skip=done.index):
-        reasons = [
-            f"{node} has not acknowledged it: its dead-man's switch may still stop its groups" for node in missing()
-        ]
-        app.end(Exit.FAILED, "maintenance is on, but not everywhere yet", reasons, done.request)
+        fear = "may still stop its groups" if on else "may still be suspended"
+        reasons = [f"{node} has not acknowledged it: its dead-man's switch {fear}" for node in missing()]
+        app.end(Exit.FAILED, f"maintenance is {state}, but not everywhere yet", reasons, done.request)
     report(app, done, "done")
-    app.say(
-        "Maintenance is on, and every reachable node has acknowledged it. NOBODY takes over until it is off.", "yellow"
-    )
+    if on:
+        told = "Maintenance is on, and every reachable node has acknowledged it."
+        app.say(f"{told} NOBODY takes over until it is off.", "yellow")
+    else:
+        app.say("Maintenance is off: the cluster watches over its groups again.")
 
 
 @click.command(short_help="Forget the failures of a group and try again.", epilog=examples("hamailctl clear mail"))

@@ -73,6 +73,11 @@ def _attention(status: Status) -> Iterator[RenderableType]:
             f" stopped, fenced or taken over. Acknowledged by {acknowledged}",
             f"bold {POOR}",
         )
+    elif maintenance.suspended:
+        text = (
+            f"maintenance is off, but the dead-man's switch of {listed(maintenance.suspended)} may still be suspended"
+        )
+        yield _point(text, POOR)
     for warning in status.warnings:
         if maintenance.on and warning.startswith("maintenance is on"):
             continue  # said above, with more words

@@ -119,6 +119,7 @@ class FakeBackend:
         self.move_result = "done"
         self.move_end = "n2 has started mail: every resource is up"
         self.maintenance_acks = ("n1", "n2")
+        self.still_suspended: tuple[str, ...] = ()
         self.fence_ok = True
         self.tasks: set[asyncio.Task] = set()
         self.changed: asyncio.Event | None = None
@@ -245,7 +246,9 @@ class FakeBackend:
             case c.SetMaintenance():
                 acks = self.maintenance_acks if command.on else ()
                 self.advance(
-                    maintenance=Maintenance(on=command.on, acknowledged=acks, since_ms=self.now, **who),
+                    maintenance=Maintenance(
+                        on=command.on, acknowledged=acks, suspended=self.still_suspended, since_ms=self.now, **who
+                    ),
                     events=self.event("maintenance", f"maintenance is {'on' if command.on else 'off'}", **who), **done,
                 )  # fmt: skip
             case c.RequestFence():

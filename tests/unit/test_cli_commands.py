@@ -373,6 +373,15 @@ def test_maintenance_waits_for_every_reachable_node(run, backend):
     assert run("maintenance", "on", "--timeout", "200ms")[0] == 0
 
 
+def test_maintenance_off_waits_until_every_switch_is_in_force(run, backend):
+    backend.still_suspended = ("n2",)
+    code, _, err = run("maintenance", "off", "--timeout", "200ms")
+    assert code == 1 and "n2 has not acknowledged it: its dead-man's switch may still be suspended" in err
+    assert "! maintenance is off, but the dead-man's switch of n2 may still be suspended" in run("status")[1]
+    backend.still_suspended = ()
+    assert run("maintenance", "off", "--timeout", "200ms")[0] == 0
+
+
 def test_fence_waits_until_the_node_is_off(run, backend):
     code, out, _ = run("fence", "n2", "--yes")
     assert code == 0 and "n2 is off." in out
