@@ -12,7 +12,6 @@ import argparse
 import bisect
 import contextlib
 import math
-import os
 import select
 import signal
 import socket
@@ -259,8 +258,7 @@ def main() -> None:
     parser.add_argument("--target", action="append", required=True, help="SERVICE=ADDRESS=PORT")
     options = parser.parse_args()
     kernel.die_with_parent()
-    with contextlib.suppress(PermissionError):
-        os.nice(-5)  # late attempts would look like an outage
+    kernel.hurry()  # late attempts would look like an outage
     out = options.out.absolute()
     kernel.enter_netns(options.netns)
     split = (target.split("=") for target in options.target)

@@ -11,7 +11,6 @@ and on the switch the frames that claim a floating address. Everything is stampe
 """
 
 import argparse
-import contextlib
 import errno
 import json
 import os
@@ -360,8 +359,7 @@ def main() -> None:
     parser.add_argument("--lun", default="/dev/lun")
     options = parser.parse_args()
     kernel.die_with_parent()
-    with contextlib.suppress(PermissionError):
-        os.nice(-10)  # late samples are missing evidence
+    kernel.hurry()
     journal = Journal(options.out)
     addresses = tuple(options.vip)
     watches = [NodeWatch(n, ns, addresses, options.lun, journal) for n, ns in (o.split("=", 1) for o in options.node)]

@@ -162,7 +162,7 @@ def svg(timeline: Timeline) -> str:
     for number, row in enumerate(timeline.rows):
         out += _row(row, TOP + number * ROW, x)
     out += _marks(timeline.marks, x, 46, bottom, above=True)
-    out += _marks(timeline.phases, x, bottom + 28, bottom + 22, above=False)
+    out += _marks(timeline.phases, x, bottom + 28, bottom, above=False)
     out += _legend(height - 18 * len(timeline.notes) - 8)
     for number, note in enumerate(timeline.notes):
         out.append(_text(12, height - 18 * (len(timeline.notes) - number) + 8, note, size=11))
