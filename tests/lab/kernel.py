@@ -34,7 +34,7 @@ def die_with_parent() -> None:
 
 
 def hurry() -> None:
-    """Run before everything else on a busy machine: a late look is missing evidence. As far as the machine allows it."""
+    """Run before everything else on a busy machine, as far as it allows: a late look is missing evidence."""
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     except OSError:
