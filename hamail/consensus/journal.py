@@ -289,7 +289,6 @@ class Journal:
         if self._offset + len(data) > self._size:
             grow = max(GROW_BYTES, len(data))
             self._file.write_at(self._size, bytes(grow))
-            self._file.sync()
             self._size += grow
         self._file.write_at(self._offset, data)
         self._file.sync()

@@ -146,7 +146,9 @@ def test_term_that_ran_ahead_is_caught_up_with():
     ahead = next(name for name in c.names if name != leader)
     node = c.nodes[ahead]
     node._library._SyncObj__setCurrentTerm(50, ahead)  # as after campaigns that nobody heard
-    c.run(3000)
+    without = []
+    c.run(3000, lambda: without.append(c.leader() is None) is not None)
+    assert sum(without) < 200, "in ms: the new election follows at once"
     assert node.health().leader == c.leader() is not None
     assert c.nodes[c.leader()].health().term > 50
     assert isinstance(c.commit(ahead, "after"), Outcome)
@@ -249,3 +251,14 @@ def test_pre_vote_is_refused_while_a_leader_is_heard():
         p.node.deliver(peer, p.payload(PreVote(1, 2, 9, 2), 2))
         p.tick()
         assert p.out[-1][0] == peer and p.out[-1][1].body == PreVoteAnswer(1, granted)
+
+
+def test_refusal_with_a_higher_term_is_learnt_from():
+    """Else a node with the only complete log would need one failed campaign for each term that it lags."""
+    p = OurPuppet(3)
+    for _ in range(7):
+        p.tick(100)
+    asked = [e.body for _, e in p.out if isinstance(e.body, PreVote)]
+    p.node.deliver("n2", p.payload(PreVoteAnswer(asked[-1].round, False), 40))
+    p.tick()
+    assert p.term == 40 and not p.sent("request_vote")

@@ -138,6 +138,21 @@ def test_each_cut_of_the_last_write_gives_old_or_new():
     assert state(reopen(disk)) == new
 
 
+def test_large_torn_batch_leaves_nothing_behind():
+    disk = fresh()
+    journal = filled(disk)
+    start = journal.size_bytes
+    for index in range(6, 10):
+        journal.add(b"x" * 120_000, index, 5)
+    sync(journal)
+    disk.damage(FILE, start, bytes(512))  # only its end was written
+    found = reopen(disk)
+    assert found.dropped_torn_tail and found.last_index == 5
+    found.add(b"next", 6, 5)
+    sync(found)
+    assert reopen(disk)[-1] == (b"next", 6, 5)
+
+
 def test_each_bit_flip_is_refused():
     """Also in the last batch: it was synced, so somebody may rely on it."""
     disk = fresh()

@@ -4,9 +4,11 @@ import errno
 
 import pytest
 
+from hamail.consensus.journal import Journal
+from hamail.consensus.memory_disk import MemoryDisk
 from hamail.consensus.proposals import MAX_WAITING
 from hamail.model.commands import Outcome, Unknown
-from tests.consensus.cluster import MS, TIMINGS, Cluster, note
+from tests.consensus.cluster import MS, STATE_DIR, TIMINGS, Cluster, note
 
 
 def test_result_means_applied_here_with_everything_before():
@@ -167,12 +169,18 @@ def test_nothing_is_said_before_it_is_durable(victim):
     """At each payload, what the sender has noted so far is on its disk."""
     c = Cluster()
     send = c._send
+    checks = []
 
     def checked(sender, to, payload):
         node = c.nodes.get(sender)
         if node is not None and node._library is not None:
-            assert not node._journal._pending and not node._journal._replace_file
-            assert not any(inode.unsynced for inode in c.disks[sender]._names.values())
+            assert durable(c.disks[sender]) == (
+                node._journal.term,
+                node._journal.vote,
+                node._journal.last_index,
+                node._journal.last_term,
+            )
+            checks.append(sender)
         return send(sender, to, payload)
 
     c._send = checked
@@ -180,6 +188,19 @@ def test_nothing_is_said_before_it_is_durable(victim):
     for i in range(20):
         name = leader if victim == "leader" else next(n for n in c.names if n != leader)
         c.commit(name, f"e{i}")
+    assert len(checks) > 100
+
+
+def durable(disk):
+    """Term, vote, last index and its term, as a power cut at this moment would leave them."""
+    copy = MemoryDisk()
+    copy.open(STATE_DIR / "journal", create=True).write_at(0, disk._durable_names[STATE_DIR / "journal"].durable)
+    journal = Journal(STATE_DIR, "test", disk_owner(disk), disk=copy)
+    return journal.term, journal.vote, journal.last_index, journal.last_term
+
+
+def disk_owner(disk):
+    return disk.read(STATE_DIR / "identity").decode().strip().split("/")[1]
 
 
 def test_one_sync_for_a_batch_and_none_while_idle():
