@@ -44,7 +44,10 @@ def fork_server(agent_dirs: tuple[Path, ...]) -> tuple[socket.socket, int]:
         return ours, pid
     code = 1
     try:
-        ours.close()
+        # nothing else of the executor is inherited: a lock or a socket held here would outlive it
+        kept = theirs.fileno()
+        os.closerange(3, kept)
+        os.closerange(kept + 1, _DESCRIPTORS_MAX)
         serve(theirs, agent_dirs)
         code = 0
     except BaseException:  # noqa: BLE001 - the forked child must never return into the caller's stack

@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from hamail.executor import verify
 from hamail.executor.agents import NAME, AgentError, Agents, Context
 from hamail.executor.cgroups import ProcessSets
@@ -14,6 +16,7 @@ from hamail.executor.clock import NS_PER_MS, BootTimer, boottime_ns
 from hamail.executor.deadman import Deadline, Deadman
 from hamail.executor.fences import Fences
 from hamail.executor.groups import Group
+from hamail.executor.ledger import Held, Ledger, Page
 from hamail.executor.police import TICK_S, AddressEvents, Police
 from hamail.executor.processes import Processes
 from hamail.executor.resource import Tools
@@ -58,14 +61,16 @@ class Settings:
 class Executor:
     """Handles typed requests; every result is a notice given to `tell`."""
 
-    def __init__(self, settings: Settings, processes: Processes, sets: ProcessSets, watchdog: Watchdog) -> None:
+    def __init__(
+        self, settings: Settings, processes: Processes, sets: ProcessSets, watchdog: Watchdog, ledger: Ledger
+    ) -> None:
         self._settings = settings
-        self._sets = sets
         self.watchdog = watchdog
+        self._ledger = ledger
         agents = Agents(settings.agent_dirs, processes, sets)
         self._tools = Tools(processes, sets, agents)
         self._fences = Fences(processes, sets, self.tell)
-        self._incarnation = Incarnation(boot_id=_boot_id(), executor_id=uuid.uuid4().hex)
+        self._incarnation = Incarnation(boot_id=ledger.page.boot_id, executor_id=uuid.uuid4().hex)
         self._cluster = ""
         self._configured: dict[str, GroupSpec] = {}
         self._cleaned: dict[str, GroupSpec] = {}  # found or made clean here since, under this configuration
@@ -93,6 +98,27 @@ class Executor:
     def tell(self, notice: AnyNotice) -> None:
         self._listener(notice)
 
+    async def recover(self) -> None:
+        """Stop what an executor that died in this boot has left, then arm the watchdog.
+
+        Not the other way round: to open the device is to feed it, and with services running that nobody minds it must
+        not be fed. The countdown that the dead executor has left goes on meanwhile.
+        """
+        page = self._ledger.page
+        left: list[str] = []
+        if page.groups and not page.maintenance:
+            names = ", ".join(held.spec.name for held in page.groups)
+            log.warning("an executor has died here while it held %s: stopping that", names)
+            self._cluster = page.cluster
+            left = [words for held in page.groups if (words := await self._clean_one(held.spec))]
+            self._last_epoch = {held.spec.name: held.epoch for held in page.groups}
+        doomed = "; ".join(left) or page.doomed
+        if doomed:
+            self._doom(doomed)
+        else:
+            self._ledger.write(Page(boot_id=page.boot_id))
+            self.watchdog.arm()
+
     async def run(self) -> None:
         """The heartbeat of the process: feeds the watchdog and polices the node, until cancelled."""
         ticks = max(1, round(TICK_S / self.watchdog.feed_interval_s))
@@ -110,7 +136,7 @@ class Executor:
         self._check_deadlines()
         overdue = self._deadman.overdue(boottime_ns())
         if overdue:
-            self.watchdog.starve(f"group {', '.join(overdue)} was not verified stopped by its hard deadline")
+            self._doom(f"group {', '.join(overdue)} was not verified stopped by its hard deadline")
         self.watchdog.feed()
 
     async def shutdown(self) -> bool:
@@ -156,7 +182,7 @@ class Executor:
 
     def handle(self, request: AnyRequest) -> str:
         """Begin what is asked. Returns why not ("" when accepted): then surely nothing was done."""
-        if self._stopping:
+        if self._stopping and not isinstance(request, Extend):  # a stop in order shall have its time
             return "the executor is being stopped"
         match request:
             case Configure():
@@ -244,6 +270,7 @@ class Executor:
         self._last_epoch[name] = request.epoch
         context = self._context(name, request.epoch, str(request.evidence))
         group = self._held[name] = Group(request.group, context, self._tools, self.tell, self._ended)
+        self._note()
         group.start(self._look_lock(name), clean_first=self._cleaned.pop(name, None) != request.group)
         return ""
 
@@ -303,6 +330,7 @@ class Executor:
         if on != self._maintenance:
             log.warning("maintenance %s", "on: deadlines are suspended, nothing is touched" if on else "off")
             self._maintenance = on
+            self._note()
             self._deadman.suspend(on)
             for group in self._held.values():
                 group.hands_off(on)
@@ -324,7 +352,27 @@ class Executor:
         self._held[name].emergency_stop(deadline.hard_ns)
 
     def _hard_passed(self, name: str, _deadline: Deadline) -> None:
-        self.watchdog.starve(f"group {name} was not verified stopped by its hard deadline")
+        self._doom(f"group {name} was not verified stopped by its hard deadline")
+
+    def _doom(self, why: str) -> None:
+        """This machine must not go on: also a restarted executor will not feed its watchdog."""
+        if not self._ledger.page.doomed:
+            self._ledger.write(msgspec.structs.replace(self._ledger.page, doomed=why))
+        self.watchdog.starve(why)
+
+    def _note(self) -> None:
+        """Remember what is held, before anything is done under it."""
+        groups = tuple(Held(spec=group.spec, epoch=group.epoch) for group in self._held.values())
+        page = self._ledger.page
+        self._ledger.write(
+            Page(
+                boot_id=page.boot_id,
+                cluster=self._cluster,
+                groups=groups,
+                maintenance=self._maintenance,
+                doomed=page.doomed,
+            )
+        )
 
     def _deadline(self, name: str) -> tuple[int, int]:
         deadline = self._deadman.get(name)
@@ -338,6 +386,7 @@ class Executor:
             self._deadman.disarm(name)
             self._cleaned[name] = group.spec
             self._rearm()
+            self._note()
 
     # -- police ----------------------------------------------------------------------------------------------------
 
@@ -383,10 +432,6 @@ class Executor:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("%s failed: %r", task.get_name(), error, exc_info=error)
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _nobody_listens(_notice: AnyNotice) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
 from hamail.executor.cgroups import ProcessSets
@@ -43,15 +43,27 @@ class Fences:
         """Begin a readiness check. Returns why not, "" when begun."""
         return self._begin(request, self._check)
 
-    def _begin(self, request: RunFence | CheckFence, work: Callable[..., object]) -> str:
+    def _begin(self, request: RunFence | CheckFence, work: Callable[..., Coroutine[None, None, None]]) -> str:
         if len(self._tasks) >= AT_ONCE_MAX:
             return f"{AT_ONCE_MAX} fence agents are running already"
         if not 0 < request.timeout_ms <= TIMEOUT_MAX_MS:
             return f"a time limit of {request.timeout_ms} ms is outside 1..{TIMEOUT_MAX_MS}"
-        task: asyncio.Task[None] = asyncio.create_task(work(request))  # type: ignore[arg-type]
+        task = asyncio.create_task(work(request))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda ended: self._ended(request, ended))
         return ""
+
+    def _ended(self, request: RunFence | CheckFence, task: "asyncio.Task[None]") -> None:
+        """A bug must not leave an order without an answer."""
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.critical("device %s: internal error: %r", request.device, error, exc_info=error)
+        why = f"internal error: {error!r}; outcome unknown"
+        if isinstance(request, RunFence):
+            self._tell(FenceResult(order=request.order, target=request.target, ok=False, detail=why, took_ms=0))
+        else:
+            self._tell(FenceChecked(device=request.device, ok=False, detail=why))
 
     async def _fence(self, request: RunFence) -> None:
         began = time.monotonic()

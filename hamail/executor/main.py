@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,14 @@ import click
 from hamail.executor import notify
 from hamail.executor.cgroups import detect
 from hamail.executor.executor import Executor, Settings
+from hamail.executor.ledger import Ledger
 from hamail.executor.processes import Processes
 from hamail.executor.server import Server
 from hamail.executor.watchdog import Watchdog
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _NOTIFY_INTERVAL_MAX_S = 5.0
+_LOCK_WAIT_S = 1.0
 
 log = logging.getLogger("hamail.executor")
 
@@ -85,8 +88,9 @@ async def _serve(place: Place, processes: Processes, notifier: notify.Notifier) 
     sets = detect(place.run_dir)
     log.info("%s", sets.detail)
     watchdog = Watchdog(place.settings.watchdog_device, place.settings.watchdog_timeout_s)
-    watchdog.arm()
-    executor = Executor(place.settings, processes, sets, watchdog)
+    ledger = Ledger(place.run_dir / "executor.held", _boot_id())
+    executor = Executor(place.settings, processes, sets, watchdog, ledger)
+    await executor.recover()
     server = Server(executor, place.socket)
     await server.open()
     stopped = asyncio.Event()
@@ -122,17 +126,29 @@ async def _keep_notifying(notifier: notify.Notifier, executor: Executor) -> None
         await asyncio.sleep(interval_s)
 
 
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 def _only_one(run_dir: Path) -> int:
     """Two executors on one node would stop each other's resources. Returns the descriptor that holds the lock."""
     descriptor = os.open(run_dir / "executor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until_s = time.monotonic() + _LOCK_WAIT_S  # an executor that has just been killed may be on its way out
+    while not _locked(descriptor):
+        if time.monotonic() < until_s:
+            time.sleep(0.02)
+            continue
+        os.close(descriptor)
+        raise click.ClickException(f"another hamail-executor runs already ({run_dir}/executor.lock is locked)")
+    return descriptor
+
+
+def _locked(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(descriptor)
-        raise click.ClickException(
-            f"another hamail-executor runs already ({run_dir}/executor.lock is locked)"
-        ) from None
-    return descriptor
+        return False
+    return True
 
 
 def _lock_memory() -> None:

@@ -33,6 +33,7 @@ SOCKET_MODE = 0o660
 BACKLOG_NOTICES_MAX = 128
 UNSENT_BYTES_MAX = 4 << 20
 GREETING_TIMEOUT_S = 5.0
+FAREWELL_TIMEOUT_S = 1.0
 _PEERCRED = struct.Struct("=iII")
 # What `Welcome` does not tell by itself, so it must survive while hamaild is away.
 _WORTH_KEEPING = (
@@ -78,6 +79,11 @@ class Server:
             self._server.close()
         if self._writer is not None:
             self._writer.close()
+            try:  # the last notices say what was stopped
+                async with asyncio.timeout(FAREWELL_TIMEOUT_S):
+                    await self._writer.wait_closed()
+            except (TimeoutError, ConnectionError):
+                log.warning("hamaild has not read the last notices")
         self._path.unlink(missing_ok=True)
 
     def tell(self, notice: AnyNotice) -> None:

@@ -129,6 +129,8 @@ class FenceAgents:
             status = compose("status", device, target, host_argument, plug)
         except (FenceError, OSError) as error:
             return f"{error}; surely not done"
+        if clock.left_ms() <= 0:
+            return f"{device.agent} took all of {timeout_ms} ms for its meta-data; surely not done"
         ended = await self._run(path, off, clock.left_ms())
         if ended.exit_code != 0:
             return f"off {explain(device, ended)}"

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from hamail.executor.cgroups import detect
 from hamail.executor.clock import boottime_ns
 from hamail.executor.executor import Executor, Settings
+from hamail.executor.ledger import Ledger
 from hamail.executor.processes import Processes
 from hamail.executor.server import Server
 from hamail.executor.watchdog import Watchdog
@@ -219,7 +220,9 @@ async def world(folder: Path, watchdog: Watchdog | None = None, *, pulse: bool =
     processes.attach()
     settings = Settings(node="n1", agent_dirs=(agents,), watchdog_device=None, watchdog_timeout_s=5)
     sets = detect(folder)
-    executor = Executor(settings, processes, sets, watchdog or Watchdog(None, 5))
+    ledger = Ledger(folder / "held", "test-boot")
+    executor = Executor(settings, processes, sets, watchdog or Watchdog(None, 5), ledger)
+    await executor.recover()
     notices: list[AnyNotice] = []
     executor.listen(notices.append)
     task = asyncio.create_task(executor.run()) if pulse else None

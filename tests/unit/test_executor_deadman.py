@@ -109,7 +109,6 @@ class FakeWatchdog:
         self.fed_at = []
         self.timeout = 0
         self.watchdog = Watchdog(str(path), 2, self.ioctl)
-        self.watchdog.arm()
 
     def ioctl(self, _fd, request, data):
         if request == WDIOC_GETSUPPORT:

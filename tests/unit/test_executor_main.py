@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 from executor_world import Client, root_folder, service_agent, write_agent
@@ -133,12 +134,32 @@ async def test_crash_leaves_services_and_the_next_life_cleans_up(process):
     assert not gone(pid)
     servers[0].wait(2)  # the agent server does not outlive its executor
     process.start()
+    assert gone(pid)  # before it was ready, and without any word of hamaild
     client = await Client.connect(process.socket)
     assert client.welcome.groups == {} and not client.welcome.clean
     assert client.welcome.incarnation.boot_id == first.boot_id
     assert client.welcome.incarnation.executor_id != first.executor_id
     await bring_up(process, epoch=2)
-    assert gone(pid)
+
+
+async def test_a_restarted_executor_does_not_feed_a_watchdog_that_was_given_up(process):
+    await bring_up(process)
+    process.stop(signal.SIGKILL)
+    ledger = process.folder / "run" / "executor.held"
+    page = msgspec.json.decode(ledger.read_bytes())
+    assert [held["epoch"] for held in page["groups"]] == [1]
+    ledger.write_bytes(msgspec.json.encode(page | {"doomed": "a group was not stopped in time"}))
+    process.start()
+    watchdog = (await Client.connect(process.socket)).welcome.watchdog
+    assert not watchdog.armed and watchdog.detail == "not fed any more: a group was not stopped in time"
+    process.stop(signal.SIGKILL)
+    ledger.write_bytes(msgspec.json.encode(page | {"doomed": "x", "groups": [], "boot_id": "the boot before"}))
+    process.start()
+    assert "not fed" not in (await Client.connect(process.socket)).welcome.watchdog.detail
+    process.stop(signal.SIGKILL)
+    ledger.write_bytes(b"garbage")
+    process.start()
+    assert "cannot be read" in (await Client.connect(process.socket)).welcome.watchdog.detail
 
 
 async def test_only_one_executor_per_node(process):

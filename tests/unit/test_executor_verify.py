@@ -1,0 +1,246 @@
+"""What the kernel says: mounts, addresses, processes; and the police that acts on it. In a network of its own."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from executor_world import root_folder, world, write_agent
+
+from hamail.executor import verify
+from hamail.executor.kinds import MountPoint
+from hamail.model.actions import (
+    GroupDown,
+    GroupStopFailed,
+    GroupUp,
+    Maintain,
+    ResourceFailed,
+    ResourceRestarted,
+    RestartResource,
+    StopGroup,
+    Stray,
+)
+
+pytestmark = pytest.mark.root
+CLONE_NEWNET = 0x40000000
+VIP = "192.0.2.77"
+AGENTS = Path(__file__).parents[2] / "agents"
+
+
+@pytest.fixture
+def network():
+    """This process, and what it forks, in a network namespace of its own with one interface `v0`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = os.open("/proc/self/ns/net", os.O_RDONLY)
+    assert libc.unshare(CLONE_NEWNET) == 0
+    try:
+        ip("link", "set", "lo", "up")
+        ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
+        ip("link", "set", "v0", "up")
+        ip("link", "set", "v1", "up")
+        ip("address", "add", "192.0.2.1/24", "dev", "v0")
+        yield
+    finally:
+        assert libc.setns(before, CLONE_NEWNET) == 0
+        os.close(before)
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+
+@pytest.fixture
+def folder():
+    with root_folder() as made:
+        (made / "agents" / "hamail").mkdir(parents=True)
+        shutil.copy(AGENTS / "vip", made / "agents" / "hamail" / "vip")
+        (made / "agents" / "hamail" / "vip").chmod(0o755)
+        yield made
+
+
+def vip(w, name="vip", **fields):
+    parameters = {"address": f"{VIP}/24", "interface": "v0", "conflict_wait_ms": "10", "arp_repeat": "1"}
+    return w.resource(name, agent="hamail:vip", parameters=parameters, **fields)
+
+
+async def until(condition, seconds=3.0):
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def test_lost_address_is_seen_at_once_and_restored(network, folder):
+    async with world(folder) as w:
+        group = w.group(w.resource("smtp"), vip(w, after=("smtp",)))
+        assert (await w.clean(group)).ok
+        assert w.start(group) == ""
+        up = await w.wait_for(GroupUp)
+        assert VIP in verify.local_addresses()
+        assert set(up.stamps) == {"services", "address"}
+        removed = time.monotonic()
+        ip("address", "del", f"{VIP}/24", "dev", "v0")
+        failed = await w.wait_for(ResourceFailed)
+        assert time.monotonic() - removed < 0.2
+        assert failed.resource == "vip" and VIP in failed.detail
+        assert w.ask(RestartResource, group="mail", epoch=1, resource="vip") == ""
+        assert (await w.wait_for(ResourceRestarted)).ok
+        assert VIP in verify.local_addresses()
+        assert w.ask(StopGroup, group="mail", epoch=1, why="test") == ""
+        await w.wait_for(GroupDown)
+        assert VIP not in verify.local_addresses()
+
+
+async def test_stray_address_is_removed_at_once(network, folder):
+    async with world(folder) as w:
+        group = w.group(vip(w))
+        assert (await w.clean(group)).ok
+        ip("address", "add", f"{VIP}/24", "dev", "v0")
+        added = time.monotonic()
+        await until(lambda: VIP not in verify.local_addresses())
+        assert time.monotonic() - added < 0.3
+        stray = await w.wait_for(Stray)
+        assert stray == Stray(group="mail", what=f"address {VIP}", removed=True)
+        assert "192.0.2.1" in verify.local_addresses()  # what is not ours stays
+
+
+async def test_maintenance_leaves_a_stray_address_alone(network, folder):
+    async with world(folder) as w:
+        assert (await w.clean(w.group(vip(w)))).ok
+        assert w.ask(Maintain, on=True) == ""
+        ip("address", "add", f"{VIP}/24", "dev", "v0")
+        await asyncio.sleep(1.2)
+        assert VIP in verify.local_addresses() and not w.notices
+        assert w.ask(Maintain, on=False) == ""
+        await until(lambda: VIP not in verify.local_addresses())
+
+
+async def test_stray_that_cannot_be_removed_is_told_once(network, folder):
+    lying = """\
+        #!/bin/sh
+        case $1 in
+        meta-data) echo '<resource-agent name="IPaddr2"><parameters><parameter name="ip"/></parameters><actions/>
+        </resource-agent>';;
+        monitor) exit 7;;
+        esac
+        exit 0
+        """
+    write_agent(folder / "agents", "other", "IPaddr2", lying)
+    async with world(folder) as w:
+        group = w.group(w.resource("vip", agent="other:IPaddr2", parameters={"ip": VIP}))
+        assert (await w.clean(group)).ok
+        ip("address", "add", f"{VIP}/24", "dev", "v0")
+        stray = await w.wait_for(Stray)
+        assert not stray.removed
+        await asyncio.sleep(2.5)
+        assert not [n for n in w.notices if isinstance(n, Stray)]
+        # a stop that says "done" while the address is there is no stop
+        assert w.ask(StopGroup, group="mail", epoch=1, why="test") == ""
+        assert f"address {VIP}" in (await w.wait_for(GroupStopFailed)).detail
+        ip("address", "del", f"{VIP}/24", "dev", "v0")
+
+
+async def test_emergency_stop_takes_the_address_away_first(network, folder):
+    async with world(folder) as w:
+        # the service stands on the address and its stop hangs: in a planned stop the address would have to wait for it
+        group = w.group(vip(w), w.resource("smtp", after=("vip",), mode="stop-hang"))
+        assert (await w.clean(group)).ok
+        assert w.start(group, soft_s=0.8, hard_s=3.8) == ""
+        await w.wait_for(GroupUp)
+        soft = w.executor.welcome().groups["mail"].soft_ns
+        await until(lambda: VIP not in verify.local_addresses())
+        assert time.clock_gettime_ns(time.CLOCK_BOOTTIME) - soft < 150_000_000
+        assert w.executor.welcome().groups["mail"].state == "stopping"
+        await w.wait_for(GroupDown)
+
+
+@contextlib.contextmanager
+def image(folder):
+    file = folder / "image"
+    with file.open("wb") as made:
+        made.truncate(8 << 20)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", str(file)], check=True)
+    loop = subprocess.run(["losetup", "-f", "--show", str(file)], check=True, capture_output=True, text=True)
+    device = loop.stdout.strip()
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "-d", device], check=False)
+
+
+def test_mounts_are_seen_by_device_and_by_directory(folder):
+    here, other = folder / "mail", folder / "other place"
+    here.mkdir()
+    other.mkdir()
+    with image(folder) as device:
+        mount = MountPoint(device, str(here))
+        assert verify.mounts_left(mount) == [] and verify.mounts_left(None) == []
+        for place in (here, other):
+            subprocess.run(["mount", device, str(place)], check=True)
+            try:
+                assert verify.mounts_left(mount) == [f"{device} is mounted on {place}"]
+                with (place / "file").open("w"):
+                    if place == here:
+                        assert any(f"used by {os.getpid()}" in line for line in verify.mount_holders(mount))
+            finally:
+                subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(here)], check=True)
+        try:
+            assert verify.mounts_left(mount) == [f"none is mounted on {here}"]
+        finally:
+            subprocess.run(["umount", str(here)], check=True)
+        assert verify.mounts_left(mount) == []
+
+
+def test_mount_in_another_namespace_is_seen_by_the_kernels_claim(folder):
+    here = folder / "mail"
+    here.mkdir()
+    with image(folder) as device:
+        holder = subprocess.Popen(
+            [
+                "unshare",
+                "-m",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                f"mount {device} {here} && echo ok && exec sleep 1000",
+            ],
+            stdout=subprocess.PIPE,
+        )
+        try:
+            assert holder.stdout.readline() == b"ok\n"
+            mount = MountPoint(device, str(here))
+            assert verify.visible_mounts(mount) == []
+            assert "mounted in another mount namespace" in verify.mounts_left(mount)[0]
+            assert any(f"{holder.pid} (" in line for line in verify.mount_holders(mount))
+        finally:
+            holder.kill()
+            holder.wait()
+        until_s = time.monotonic() + 2
+        while verify.mounts_left(mount):
+            assert time.monotonic() < until_s
+            time.sleep(0.01)
+
+
+def test_devices_by_other_names():
+    assert verify.block_path("/dev/x") == "/dev/x"
+    assert verify.block_path("UUID=ab-c") == "/dev/disk/by-uuid/ab-c"
+    assert verify.block_path("LABEL=../../x") is None
+    assert verify.block_path("server:/export") is None
+
+
+def test_alive_knows_a_process_by_its_start():
+    child = subprocess.Popen(["sleep", "1000"])
+    start = int(Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19])
+    assert verify.alive(child.pid, start) and not verify.alive(child.pid, start + 1)
+    child.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 2
+    while verify.alive(child.pid, start):  # it becomes a zombie, which is dead enough
+        assert time.monotonic() < deadline
+    child.wait()
