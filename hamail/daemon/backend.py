@@ -57,11 +57,15 @@ class DaemonBackend:
 
     def check_config(self, source: str) -> tuple[ClusterSpec | None, tuple[str, ...], tuple[str, ...]]:
         from hamail.config import ConfigError, diff, parse_cluster
+        from hamail.config.local import check_local, local_interfaces
 
         try:
             spec = parse_cluster(source, "the given configuration")
         except ConfigError as e:
             return None, tuple(f"{p.place}: {p.reason}" for p in e.problems), ()
+        misfits = check_local(spec, local_interfaces(), self._engine.me if self._engine.me in spec.nodes else None)
+        if misfits:
+            return None, tuple(f"{p.place}: {p.reason}" for p in misfits), ()
         return spec, (), tuple(diff(self.state().spec, spec))
 
     async def submit(self, command: AnyCommand) -> Outcome | Unknown:

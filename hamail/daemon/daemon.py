@@ -118,7 +118,7 @@ class Daemon:
             bind=(node.bind_address or me.address, me.port),
             certificates=Certificates.of(node.certificates),
             on_message=self.shell.on_message,
-            on_link=lambda peer, up, why: log.info("link", peer=peer, up=up, why=why),
+            on_link=lambda peer, up, why: None,  # the transport itself writes the log line
             now_ns=boottime_ns,
         )
 

@@ -11,6 +11,7 @@ import structlog
 
 from hamail import __version__
 from hamail.config import ConfigError, load_cluster, load_node
+from hamail.config.local import check_local, check_node, local_interfaces
 from hamail.config.node import NodeConfig
 from hamail.consensus.journal import JournalError, initialise
 from hamail.daemon.daemon import Daemon
@@ -75,10 +76,9 @@ def main(config: Path, fresh: bool, replaced_disk: bool) -> None:
         node = load_node(config)
         spec, source = load_cluster(node.cluster_file)
     except ConfigError as e:
-        fail("\n".join(f"{p.place}: {p.reason}" for p in e.problems))
-    if node.node not in spec.nodes:
-        members = ", ".join(sorted(spec.nodes))
-        fail(f"{config}: node: {node.node} is not among the nodes of {node.cluster_file}: {members}")
+        fail("\n".join(map(str, e.problems)))
+    if problems := check_node(spec, node):
+        fail("\n".join(f"{config}: {p}" for p in problems))
     logging_to_stderr(node.log_level)
     if fresh:
         try:
@@ -87,6 +87,8 @@ def main(config: Path, fresh: bool, replaced_disk: bool) -> None:
             fail(str(e))
         click.echo(f"{node.state_dir}: an empty journal for {node.node} in cluster {spec.name} is ready")
         return
+    for problem in check_local(spec, local_interfaces(), node.node):
+        log.warning("this machine does not fit the configuration", place=problem.place, why=problem.reason)
     try:
         asyncio.run(_serve(node, spec, source))
     except (CertificateError, ValueError, LookupError) as e:

@@ -117,7 +117,7 @@ class Shell:
 
     async def wait_applied(self, after: LogIndex, timeout_s: float) -> LogIndex:
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while self.engine.state.applied <= after and not self._stopped:
+        while self.engine.state.applied <= after:
             self._applied.clear()
             try:
                 await asyncio.wait_for(self._applied.wait(), deadline - asyncio.get_running_loop().time())
