@@ -11,6 +11,7 @@ claim is compared once more before anything else may use the file system.
 """
 
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
@@ -110,6 +111,19 @@ def checkpoint(handle: int) -> None:
             raise
         fcntl.ioctl(handle, FIFREEZE, 0)
         fcntl.ioctl(handle, FITHAW, 0)
+
+
+def thaw(directory: str) -> str:
+    """End a freeze. Returns "" (also when it was not frozen) or why it could not be done."""
+    try:
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(handle, FITHAW, 0)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        return "" if error.errno == errno.EINVAL else f"cannot thaw {directory}: {error.strerror}"
+    return ""
 
 
 def peek(device: str, fstype: str) -> Claim | None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from hamail.ocf.claim import thaw
 from hamail.ocf.codes import Code, Failure
 from hamail.ocf.deadline import ProbeFailed, ProbeHung, run_with_deadline
 from hamail.ocf.mounts import Mount, mounted_elsewhere, mounts
@@ -34,22 +35,22 @@ def unmount(mount: Mount, device: str, seconds: float, warn: Warn) -> None:
     Raises Failure with the list of those that keep it busy. Never lazy: a lazily unmounted file system is still
     written to by whoever has it open.
     """
-    if not _settled(mount, seconds):
+    if not _settled(mount, seconds, warn):
         _evict(mount, seconds, warn)
     _verify_released(mount, device)
 
 
-def _settled(mount: Mount, seconds: float) -> bool:
+def _settled(mount: Mount, seconds: float, warn: Warn) -> bool:
     """Try a few times at once."""
     for attempt in range(QUICK_TRIES):
         if attempt:
             time.sleep(QUICK_PAUSE_S)
-        if _try_unmount(mount, seconds):
+        if _try_unmount(mount, seconds, warn):
             return True
     return False
 
 
-def _try_unmount(mount: Mount, seconds: float) -> bool:
+def _try_unmount(mount: Mount, seconds: float, warn: Warn) -> bool:
     """True when unmounted, False when busy. Raises Failure when it hangs or fails otherwise."""
     try:
         answer = run_with_deadline(lambda: _umount2(mount.point), seconds)
@@ -60,17 +61,21 @@ def _try_unmount(mount: Mount, seconds: float) -> bool:
         ) from None
     except ProbeFailed as failed:
         raise Failure(Code.GENERIC, f"unmounting {mount.point} failed: {failed}; treat it as mounted") from None
-    return answer == "done"
+    done, _, trouble = answer.partition(" ")
+    if trouble:
+        warn(trouble)
+    return done == "done"
 
 
 def _umount2(point: str) -> str:
+    frozen = thaw(point)  # left frozen by somebody who was killed, it would outlive its own unmounting
     libc = ctypes.CDLL(None, use_errno=True)
     for _ in range(LAYERS_MAX):
         if libc.umount2(point.encode(), UMOUNT_NOFOLLOW) == 0:
-            return "done"
+            return f"done {frozen}"
         number = ctypes.get_errno()
         if number == errno.EINVAL:  # not a mount point any more
-            return "done"
+            return f"done {frozen}"
         if number == errno.EBUSY:
             return "busy"
         if number != errno.EINTR:
@@ -88,7 +93,7 @@ def _evict(mount: Mount, seconds: float, warn: Warn) -> None:
             warn(f"{mount.point} is busy: {describe(victims)}; sending {signum.name}")
             send(victims, signum)
             wait_gone(victims, min(wait_s, max(0.1, deadline_s - boottime_s())))
-        if _settled(mount, max(0.1, deadline_s - boottime_s())):
+        if _settled(mount, max(0.1, deadline_s - boottime_s()), warn):
             return
     nested = [m.point for m in mounts() if m.point.startswith(mount.point.rstrip("/") + "/")]
     why = f"other file systems are mounted below it: {', '.join(nested)}" if nested else describe(list_openers(mount))

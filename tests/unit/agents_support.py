@@ -23,6 +23,7 @@ SITE_PACKAGES = next(p for p in sys.path if p.endswith("site-packages"))
 
 
 def load(name: str) -> ModuleType:
+    sys.dont_write_bytecode = True  # no __pycache__ among the agents
     module_name = f"hamail_agent_{name}"
     loader = SourceFileLoader(module_name, str(AGENTS / name))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(module_name, loader))

@@ -310,6 +310,14 @@ def test_a_hanging_write_is_a_failure_in_time_and_not_piled_up(disk: Disk) -> No
         sh("fsfreeze", "-u", disk.directory)
 
 
+def test_a_file_system_left_frozen_is_thawed_and_released(disk: Disk) -> None:
+    disk.call("start")
+    sh("fsfreeze", "-f", disk.directory)
+    answer = disk.call("stop")
+    assert answer.code == 0, answer.err
+    assert disk.call("start").code == 0
+
+
 @pytest.mark.parametrize("name", ["/dev/sda1", "/dev/vdb", "/dev/nvme0n1p2", "/dev/loop3", "/dev/dm-4"])
 def test_unstable_device_names_are_refused(name: str) -> None:
     agent = load("filesystem")
