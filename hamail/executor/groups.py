@@ -141,7 +141,7 @@ class Group:
         if found:
             log.warning("group %s has leftovers here: %s", self.spec.name, ", ".join(sorted(found)))
         left = await self._stop_ordered(found)
-        return [f"{name}: {'; '.join(words)}" for name, words in left.items()] + self._verify()
+        return [f"{name}: {'; '.join(words)}" for name, words in left.items()] + await self._verify()
 
     async def evict(self, addresses: frozenset[str]) -> list[str]:
         """Stop the address resources that have one of these. Returns what is left; never raises."""
@@ -189,7 +189,7 @@ class Group:
         self._up_notice = GroupUp(group=self.spec.name, epoch=self.epoch, took_ms=took_ms, stamps=dict(self._stamps))
         self._tell(self._up_notice)
         log.info("group %s is up under epoch %d after %d ms", self.spec.name, self.epoch, took_ms)
-        for position, resource in enumerate(self._resources.values(), start=1):
+        for position, resource in enumerate(() if self._hands_off else self._resources.values(), start=1):
             interval_ms = resource.spec.monitor_interval_ms
             resource.begin_monitoring(interval_ms * position // (len(self._resources) + 1))
 
@@ -275,7 +275,7 @@ class Group:
         self.state = "stopping"
         begun = [n for n, r in self._resources.items() if r.state is not State.DOWN]
         left = await self._stop_ordered(begun)
-        words = [f"{n}: {'; '.join(w)}" for n, w in left.items()] or self._verify()
+        words = [f"{n}: {'; '.join(w)}" for n, w in left.items()] or await self._verify()
         clean = not words
         if words:
             detail = f"{detail}. Then not verified stopped: {'. '.join(words)}"
@@ -288,7 +288,7 @@ class Group:
         began_ns = boottime_ns()
         log.info("stopping group %s: %s", self.spec.name, why)
         self.state = "stopping"
-        self._stop_ended(await self._stop_held(), began_ns, epoch)
+        await self._stop_ended(await self._stop_held(), began_ns, epoch)
 
     async def _stop_held(self) -> dict[str, list[str]]:
         """Stop what was begun; where the state found at the start is not known yet, look for everything."""
@@ -307,7 +307,7 @@ class Group:
                 budget_ms = max(EMERGENCY_BUDGET_MIN_MS, int((hard_ns - boottime_ns()) / NS_PER_MS * share))
                 names = [n for n, r in self._resources.items() if r.kind is kind and r.state is not State.DOWN]
                 left |= await self._stop_kind(kind, names, budget_ms)
-            if not self._stop_ended(left, began_ns, self.epoch, tell_failure=_try == 0):
+            if not await self._stop_ended(left, began_ns, self.epoch, tell_failure=_try == 0):
                 await asyncio.sleep(EMERGENCY_RETRY_S)
                 continue
             return
@@ -318,9 +318,11 @@ class Group:
         stops = await asyncio.gather(*(self._resources[n].stop(budget_ms) for n in names))
         return {n: left for n, left in zip(names, stops, strict=True) if left}
 
-    def _stop_ended(self, left: dict[str, list[str]], began_ns: int, epoch: int, *, tell_failure: bool = True) -> bool:
+    async def _stop_ended(
+        self, left: dict[str, list[str]], began_ns: int, epoch: int, *, tell_failure: bool = True
+    ) -> bool:
         """Tell the verified result; returns whether the group is down."""
-        words = self._verify() if not left else []
+        words = await self._verify() if not left else []
         if left or words:
             self.state = "stop_failed"
             name = next(iter(left), "")
@@ -366,9 +368,9 @@ class Group:
         finally:
             await _cancel(running)
 
-    def _verify(self) -> list[str]:
+    async def _verify(self) -> list[str]:
         """The last look, at everything at once."""
-        return [f"{n}: {'; '.join(left)}" for n, r in self._resources.items() if (left := r.left_over())]
+        return [f"{n}: {'; '.join(left)}" for n, r in self._resources.items() if (left := await r.left_over())]
 
     async def _restart(self, resource: Resource) -> None:
         """Stop and start one resource. What stands on it follows only if it went down, or must for a storage to go."""

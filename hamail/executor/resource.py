@@ -143,10 +143,10 @@ class Resource:
             self.state = State.DOWN
             return []
 
-    def left_over(self) -> list[str]:
+    async def left_over(self) -> list[str]:
         """What the kernel says is still there of this resource, in words."""
         left = verify.processes_left(self._watched, (self._service, self._action), self._cgroups)
-        left += verify.mounts_left(self._mount)
+        left += await verify.mounts_left(self._mount)
         left += verify.addresses_left(self._addresses)
         return left
 
@@ -306,7 +306,7 @@ class Resource:
         """`left_over` once the kernel has finished tearing down, or after its time."""
         until = time.monotonic() + VERIFY_WAIT_MS / 1000
         while True:
-            left = self.left_over()
+            left = await self.left_over()
             if not left:
                 return []
             if time.monotonic() >= until:
@@ -329,7 +329,7 @@ class Resource:
                 return []
             return [f"stop says done, but {probe.detail}"]
         if self._visible() and absent:
-            log.warning("%s of %s, yet it is gone: %s", stop.detail, self.spec.name, probe.detail)
+            log.warning("%s: %s. Yet the kernel and its monitor show that it is gone", self.spec.name, stop.detail)
             return []
         return [f"whether it runs cannot be verified ({probe.detail})"]
 

@@ -94,10 +94,16 @@ class Server:
                 log.error("hamaild does not read its notices: dropping the connection")
                 writer.transport.abort()
             else:
-                writer.write(encode(notice))
+                self._write(writer, notice)
                 return
         if isinstance(notice, _WORTH_KEEPING):
             self._backlog.append(notice)
+
+    def _write(self, writer: asyncio.StreamWriter, notice: AnyNotice) -> None:
+        try:
+            writer.write(encode(notice))
+        except WireError as error:
+            log.critical("a notice cannot be sent: %s", error)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -130,9 +136,9 @@ class Server:
             self._writer.close()
         self._writer = writer
         log.info("hamaild %s is connected", hello.version)
-        writer.write(encode(self._executor.welcome()))
+        self._write(writer, self._executor.welcome())
         while self._backlog:
-            writer.write(encode(self._backlog.popleft()))
+            self._write(writer, self._backlog.popleft())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while self._writer is writer:

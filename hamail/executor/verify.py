@@ -3,11 +3,14 @@
 Every function returns what is left as words for a sentence; an empty result means that nothing is left.
 """
 
+import asyncio
+import contextlib
 import errno
 import ipaddress
 import os
 import stat
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
@@ -16,6 +19,7 @@ from hamail.executor.cgroups import ProcessSet, cgroup_dirs, describe, pids_belo
 from hamail.executor.kinds import MountPoint
 
 HOLDERS_NAMED_MAX = 8
+CLAIM_TIMEOUT_S = 0.5
 _DEVICE_LINKS = {
     "UUID": "by-uuid",
     "LABEL": "by-label",
@@ -61,14 +65,19 @@ def addresses_left(addresses: frozenset[str]) -> list[str]:
     return [f"address {ip}" for ip in sorted(addresses & local_addresses())] if addresses else []
 
 
-def mounts_left(mount: MountPoint | None) -> list[str]:
+async def mounts_left(mount: MountPoint | None) -> list[str]:
     """Mounts of the device or on the directory, here or (as far as the kernel tells) in another namespace."""
     if mount is None:
         return []
     found = visible_mounts(mount)
-    if not found and _claimed(mount.device):
-        return [f"device {mount.device} is still in use by the kernel: mounted in another mount namespace"]
-    return found
+    if found:
+        return found
+    claimed = await _ask_in_thread(lambda: _claimed(mount.device))
+    if claimed is None:
+        return [f"device {mount.device} does not answer: whether the kernel still uses it is unknown"]
+    if claimed:
+        return [f"device {mount.device} is still in use by the kernel: mounted in another mount namespace, or held"]
+    return []
 
 
 def mount_holders(mount: MountPoint | None) -> list[str]:
@@ -115,6 +124,31 @@ def block_path(device: str) -> str | None:
     key, _, value = device.partition("=")
     folder = _DEVICE_LINKS.get(key.upper())
     return f"/dev/disk/{folder}/{value}" if folder and value and "/" not in value else None
+
+
+async def _ask_in_thread(question: Callable[[], bool]) -> bool | None:
+    """The answer, or None when there is none in time.
+
+    Opening or closing a device of hung storage can block for ever, and then must not take the dead-man's switch along.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[bool] = loop.create_future()
+
+    def settle(value: bool) -> None:
+        if not answer.done():
+            answer.set_result(value)
+
+    def ask() -> None:
+        value = question()
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, value)
+
+    threading.Thread(target=ask, daemon=True).start()  # a daemon: a stuck one must not keep the process from ending
+    try:
+        async with asyncio.timeout(CLAIM_TIMEOUT_S):
+            return await answer
+    except TimeoutError:
+        return None
 
 
 def _claimed(device: str) -> bool:

@@ -71,9 +71,9 @@ async def started(w, *resources, epoch=1, **deadlines):
 
 async def test_resources_start_in_parallel_waves(folder):
     async with world(folder) as w:
-        first = w.resource("a", delay=0.15)
-        up = await started(w, first, w.resource("b", delay=0.15), w.resource("c", after=("a", "b"), delay=0.15))
-        assert 300 <= up.took_ms < 440
+        first = w.resource("a", delay=0.4)
+        up = await started(w, first, w.resource("b", delay=0.4), w.resource("c", after=("a", "b"), delay=0.4))
+        assert 800 <= up.took_ms < 1150  # one after the other would be 1200
         assert w.log("c")[-1] == "start"
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -49,6 +50,10 @@ def network():
     finally:
         assert libc.setns(before, CLONE_NEWNET) == 0
         os.close(before)
+
+
+def mounts_left(mount):
+    return asyncio.run(verify.mounts_left(mount))
 
 
 def ip(*words):
@@ -179,11 +184,11 @@ def test_mounts_are_seen_by_device_and_by_directory(folder):
     other.mkdir()
     with image(folder) as device:
         mount = MountPoint(device, str(here))
-        assert verify.mounts_left(mount) == [] and verify.mounts_left(None) == []
+        assert mounts_left(mount) == [] and mounts_left(None) == []
         for place in (here, other):
             subprocess.run(["mount", device, str(place)], check=True)
             try:
-                assert verify.mounts_left(mount) == [f"{device} is mounted on {place}"]
+                assert mounts_left(mount) == [f"{device} is mounted on {place}"]
                 with (place / "file").open("w"):
                     if place == here:
                         assert any(f"used by {os.getpid()}" in line for line in verify.mount_holders(mount))
@@ -191,10 +196,10 @@ def test_mounts_are_seen_by_device_and_by_directory(folder):
                 subprocess.run(["umount", str(place)], check=True)
         subprocess.run(["mount", "-t", "tmpfs", "none", str(here)], check=True)
         try:
-            assert verify.mounts_left(mount) == [f"none is mounted on {here}"]
+            assert mounts_left(mount) == [f"none is mounted on {here}"]
         finally:
             subprocess.run(["umount", str(here)], check=True)
-        assert verify.mounts_left(mount) == []
+        assert mounts_left(mount) == []
 
 
 def test_mount_in_another_namespace_is_seen_by_the_kernels_claim(folder):
@@ -217,15 +222,25 @@ def test_mount_in_another_namespace_is_seen_by_the_kernels_claim(folder):
             assert holder.stdout.readline() == b"ok\n"
             mount = MountPoint(device, str(here))
             assert verify.visible_mounts(mount) == []
-            assert "mounted in another mount namespace" in verify.mounts_left(mount)[0]
+            assert "mounted in another mount namespace" in mounts_left(mount)[0]
             assert any(f"{holder.pid} (" in line for line in verify.mount_holders(mount))
         finally:
             holder.kill()
             holder.wait()
         until_s = time.monotonic() + 2
-        while verify.mounts_left(mount):
+        while mounts_left(mount):
             assert time.monotonic() < until_s
             time.sleep(0.01)
+
+
+async def test_storage_that_hangs_does_not_hang_us(monkeypatch, tmp_path):
+    released = threading.Event()
+    monkeypatch.setattr(verify, "_claimed", lambda _device: released.wait(10))
+    began = time.monotonic()
+    left = await verify.mounts_left(MountPoint("/dev/hung", str(tmp_path / "mail")))
+    assert left == ["device /dev/hung does not answer: whether the kernel still uses it is unknown"]
+    assert time.monotonic() - began < 1
+    released.set()
 
 
 def test_devices_by_other_names():
