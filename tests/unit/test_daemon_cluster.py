@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from hamail.consensus.journal import initialise
+from hamail.core.placement import refusal
 from hamail.daemon.daemon import Daemon
 from hamail.executor import wire
 from hamail.model import actions as a
@@ -136,6 +137,13 @@ class World:
                 pytest.fail("\n".join(["not reached:", *lines]))
             await asyncio.sleep(0.01)
 
+    async def until_whole(self) -> None:
+        """The group runs on n1, and everybody has heard that n2 could take it."""
+        await self.until(lambda: self.on("n1", "n2"))
+        await self.until(
+            lambda: all(not refusal(d.engine.state, d.engine.facts(), "mail", "n2") for d in self.daemons.values())
+        )
+
     def on(self, name: str, seen_by: str) -> bool:
         g = self.daemons[seen_by].engine.state.group("mail")
         return g.owner == name and g.phase is Phase.ACTIVE
@@ -182,7 +190,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def test_the_preferred_node_gets_the_group_and_a_switchover_moves_it(world: World) -> None:
-    await world.until(lambda: world.on("n1", "n2"))
+    await world.until_whole()
     epoch = world.daemons["n2"].engine.state.group("mail").epoch
     result: list[object] = []
     command = RequestMove(at_ms=0, group="mail", target="n2", expected_epoch=epoch, actor="root", reason="test")
@@ -195,7 +203,7 @@ async def test_the_preferred_node_gets_the_group_and_a_switchover_moves_it(world
 
 
 async def test_a_dead_owner_is_fenced_and_the_standby_takes_over(world: World) -> None:
-    await world.until(lambda: world.on("n1", "n2"))
+    await world.until_whole()
     world.power_off("n1")
     await world.until(lambda: world.on("n2", "n3"))
     move = world.daemons["n3"].engine.state.moves[-1]
@@ -203,7 +211,7 @@ async def test_a_dead_owner_is_fenced_and_the_standby_takes_over(world: World) -
 
 
 async def test_a_restart_of_hamaild_moves_nothing(world: World) -> None:
-    await world.until(lambda: world.on("n1", "n2"))
+    await world.until_whole()
     epoch = world.daemons["n2"].engine.state.group("mail").epoch
     await world.daemons["n1"].stop()
     await asyncio.sleep(1.0)  # longer than detection, shorter than what the lease allows
@@ -216,7 +224,7 @@ async def test_a_restart_of_hamaild_moves_nothing(world: World) -> None:
 
 
 async def test_a_target_that_cannot_start_gives_the_group_back(world: World) -> None:
-    await world.until(lambda: world.on("n1", "n2"))
+    await world.until_whole()
     world.executors["n2"].refuse_start = "no such device"
     world.daemons["n3"].shell.propose(SetStandby(at_ms=0, node="n1", standby=True), lambda _: None)
     await world.until(lambda: world.daemons["n3"].engine.state.group("mail").owner is None)
