@@ -20,7 +20,7 @@ def owned_at(d: Draft, group: GroupName, node: NodeName, epoch: Epoch) -> None:
 def free(d: Draft, group: GroupName, evidence: Evidence) -> None:
     """Nobody holds the group any more, and this is why that is certain."""
     g = d.group(group)
-    d.set_group(group, owner=None, evidence=evidence, released_epoch=g.epoch, stuck=False)
+    d.set_group(group, owner=None, former=g.owner, evidence=evidence, released_epoch=g.epoch, stuck=False)
 
 
 def doubt(d: Draft, group: GroupName, why: str) -> None:
@@ -28,7 +28,9 @@ def doubt(d: Draft, group: GroupName, why: str) -> None:
     g = d.group(group)
     assert g.owner is not None
     why_not = no_expiry(d.spec.groups[group].requires, g, d.node(g.owner), d.maintenance)
-    d.step(group, remedy(bool(d.spec.devices_for(g.owner)), why_not), node=g.owner, why=why, because=why_not)
+    fenceable = bool(d.spec.devices_for(g.owner))
+    because = why_not if fenceable else f"{why_not}, and no fence device is configured for it"
+    d.step(group, remedy(fenceable, why_not), node=g.owner, why=why, because=because)
 
 
 def grant(d: Draft, command: c.Grant) -> None:
@@ -42,9 +44,10 @@ def grant(d: Draft, command: c.Grant) -> None:
     evidence = g.evidence if g.phase is Phase.IDLE else _expired(d, command)
     if not g.move:
         d.open_move(name, g.trigger if g.trigger is Trigger.CLEARED else Trigger.FIRST_START, command)
-    words = _evidence_words(evidence, g.owner)
+    former = g.owner or g.former
+    words = _evidence_words(evidence, former)
     d.step(name, What.GRANTED, node=node, epoch=d.index, evidence=words, why=command.sentence)
-    d.set_group(name, owner=node, epoch=d.index, evidence=evidence, released_epoch=g.epoch, stuck=False)
+    d.set_group(name, owner=node, former=former, epoch=d.index, evidence=evidence, released_epoch=g.epoch, stuck=False)
     d.stamp(name, {Stamp.GRANTED: command.at_ms}, target=node)
 
 
@@ -79,11 +82,11 @@ def _expired(d: Draft, command: c.Grant) -> Evidence:
 def _evidence_words(evidence: Evidence, former: NodeName | None) -> str:
     return {
         Evidence.NEVER_OWNED: "nobody has held it before",
-        Evidence.RELEASED: "whoever held it last has verified its stop",
-        Evidence.FENCED: "whoever held it last was fenced",
-        Evidence.CONFIRMED: "an operator vouched that whoever held it last is off",
+        Evidence.RELEASED: f"{former} has verified its stop",
+        Evidence.FENCED: f"{former} was fenced",
+        Evidence.CONFIRMED: f"an operator vouched that {former} is off",
         Evidence.EXPIRED: f"a majority of voters says that every promise to {former} has run out",
-        Evidence.REJOINED: "whoever held it last has restarted and holds nothing",
+        Evidence.REJOINED: f"{former} has restarted and holds nothing",
     }[evidence]
 
 
@@ -104,7 +107,7 @@ def start_failed(d: Draft, command: c.StartFailed) -> None:
     _failed_on(d, name, command.node)
     if not command.clean:
         d.set_group(name, stuck=True)
-        doubt(d, name, f"it could not start {name} ({why}), and could not stop again what it had started.")
+        doubt(d, name, f"the start of {name} failed ({why}), and what was started could not be stopped.")
         return
     d.step(name, What.START_FAILED, node=command.node, why=why)
     free(d, name, Evidence.RELEASED)
@@ -160,8 +163,8 @@ def stop_failed(d: Draft, command: c.StopFailed) -> None:
     g = d.group(command.group)
     if g.stuck and g.phase not in HELD:
         raise Rejected(f"{command.group} is already {g.phase}")
-    where = f" ({command.resource})" if command.resource else ""
-    why = f"it could not stop {command.group}{where}, so that counts as still running: {command.detail}."
+    which = f"{command.resource} could not be stopped: " if command.resource else ""
+    why = f"{which}{command.detail}; {command.group} counts as still running there."
     if not g.move:
         d.open_move(command.group, Trigger.STOP_FAILED, command, reason=why)
     _failed_on(d, command.group, command.node)
@@ -178,9 +181,9 @@ def owner_lost(d: Draft, command: c.OwnerLost) -> None:
         raise Rejected("the cluster is in maintenance")
     if len(set(command.voters) & set(d.spec.voters())) < d.spec.majority():
         raise Rejected(f"only {len(command.voters)} voters miss {command.node}")
-    why = f"{_and(command.voters)} have not heard it for {command.silent_ms / 1000:.1f} s."
+    why = f"{_and(command.voters)} have not heard {command.node} for {command.silent_ms / 1000:.1f} s."
     if not g.move:
-        d.open_move(command.group, Trigger.NODE_LOST, command, reason=f"{command.node}: {why}")
+        d.open_move(command.group, Trigger.NODE_LOST, command, reason=why)
     d.stamp(command.group, {Stamp.DETECTED: command.at_ms})
     if g.target == command.node:
         d.set_group(command.group, target=None)

@@ -2,7 +2,7 @@
 
 from hamail.core.changes_groups import free
 from hamail.core.draft import Draft, Rejected
-from hamail.core.proof import DOUBTFUL, OWNED, newest_life
+from hamail.core.proof import DOUBTFUL, OWNED, newest_life, no_expiry
 from hamail.core.transitions import What
 from hamail.model import commands as c
 from hamail.model.ids import NodeName
@@ -92,11 +92,14 @@ def fence_done(d: Draft, command: c.FenceDone) -> None:
 
 
 def _all_failed(d: Draft, target: NodeName) -> None:
-    """Every device was tried once more: say what only a person can do now."""
+    """Every device was tried for the first time: say what only a person can do now."""
+    if d.node(target).fence_attempts != d.spec.fence_ways(target):
+        return
     down = [name for name, g in d.groups() if g.owner == target and g.phase is Phase.FENCING]
-    if d.node(target).fence_attempts % d.spec.fence_ways(target) == 0 and down:
+    stuck = [n for n in down if no_expiry(d.spec.groups[n].requires, d.group(n), d.node(target), d.maintenance)]
+    if stuck:
         words = (
-            f"{target} could not be fenced by any means, so {', '.join(down)} cannot start elsewhere; hamail keeps "
+            f"{target} could not be fenced by any means, so {', '.join(stuck)} cannot start elsewhere; hamail keeps "
             f"trying. If you are certain that {target} is off: hamailctl fence confirm {target}"
         )
         d.event("fence", words, node=target)

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from hamail.core.changes_nodes import known
 from hamail.core.draft import Draft, Rejected
-from hamail.core.proof import RUNNING
+from hamail.core.proof import DOUBTFUL, RUNNING
 from hamail.core.transitions import What
 from hamail.model import commands as c
 from hamail.model.spec import ClusterSpec
@@ -116,6 +116,8 @@ def clear(d: Draft, command: c.Clear) -> None:
         d.set_node(g.owner, fence_attempts=0, fence_failure="")
     words = f"{command.actor} has cleared {name}: its failures are forgotten."
     d.event("clear", words, group=name, actor=command.actor, reason=command.reason)
+    if g.stuck and g.phase in DOUBTFUL and g.owner is not None and d.node(g.owner).fence is None:
+        d.step(name, What.TRY_AGAIN, node=g.owner, why=_order_words(command))
 
 
 def apply_config(d: Draft, command: c.ApplyConfig) -> None:

@@ -8,11 +8,11 @@ from msgspec.structs import replace
 
 from hamail.core import coordinator, lease, membership
 from hamail.core.apply import apply, empty_state
-from hamail.core.effects import Effect, Note, Propose, SaveBarred, Send, Transfer
+from hamail.core.effects import Effect, Note, Propose, SaveBarred, Send
 from hamail.core.facts import Facts, NodeFacts
+from hamail.core.lead import Lead
 from hamail.core.lease import MS, Voter
 from hamail.core.local import Local
-from hamail.core.proof import expires
 from hamail.core.timing import derive
 from hamail.model import commands as c
 from hamail.model.actions import AnyNotice
@@ -30,9 +30,6 @@ from hamail.model.spec import ClusterSpec
 from hamail.model.state import ClusterState
 from hamail.model.timings import Timings
 
-RELEASE_RETRY_MS = 200
-TRANSFER_PAUSE_MS = 5000
-FENCE_RETRY_MS = 10_000
 BARRIER = "barrier"
 REFUSED_PAUSE_MS = 500  # before the log is asked again for what it has just refused
 
@@ -68,16 +65,12 @@ class Engine:
         self.leaving_until_ns = 0
         self._out: list[Effect] = []
         self._inflight: dict[str, int] = {}  # key of a proposal -> when to forget it
+        self._refused: dict[str, int] = {}  # key of a proposal -> not again before, unless something changes
         self._sequence = 0
         self._beat_ns = 0
         self._missed: frozenset[NodeName] = frozenset()
         self._beat_body: object = None
-        self._released: dict[tuple[GroupName, Epoch], dict[NodeName, bool]] = {}
-        self._majority_at_ns: dict[tuple[GroupName, Epoch], int] = {}
-        self._release_asked_ns = now_ns - RELEASE_RETRY_MS * MS
-        self._transfer_ns = now_ns
-        self._fence_retry_at_ns: dict[NodeName, int] = {}
-        self._fence_seen_ns: dict[LogIndex, int] = {}  # open fence orders -> since when this node has known them
+        self.lead = Lead(self)
 
     # ---- events -------------------------------------------------------------------------------------------------
 
@@ -105,9 +98,10 @@ class Engine:
             case LeaseAnswer():
                 self.local.lease_answer(sender, message)
             case ReleaseRequest():
-                self.emit(*self._release(sender, message))
+                self.emit(*self.release(sender, message))
             case ReleaseAnswer():
-                self._count_release(sender, message)
+                if sender in self.members.peers:
+                    self.lead.count(sender, message)
             case Raft():
                 raise AssertionError("raft messages go to the consensus adapter")
         return self._drain()
@@ -130,6 +124,7 @@ class Engine:
         before = self.state
         self.state, outcome = apply(before, index, command)
         if outcome.accepted:
+            self._refused.clear()
             self._follow(before, command)
         return outcome
 
@@ -153,7 +148,7 @@ class Engine:
         if key == BARRIER and isinstance(result, c.Outcome) and result.accepted:
             self._caught_up()  # also when a snapshot has swallowed the entry itself
         if isinstance(result, c.Outcome) and not result.accepted:
-            self._inflight[key] = self.now_ns + REFUSED_PAUSE_MS * MS
+            self._refused[key] = self.now_ns + REFUSED_PAUSE_MS * MS
             self.note("info", f"the log refused {key}: {'; '.join(result.reasons)}")
 
     def leadership(self, leading: bool) -> None:
@@ -161,8 +156,7 @@ class Engine:
         if leading != self.leading:
             self.leading = leading
             self.note("info", "this node coordinates now" if leading else "this node does not coordinate any more")
-            self._released.clear()
-            self._majority_at_ns.clear()
+            self.lead.forget()
 
     def fail(self, problem: str) -> None:
         """The journal or the log cannot be trusted any more: give everything up, and fall silent.
@@ -191,7 +185,7 @@ class Engine:
 
     def propose(self, key: str, command: c.AnyCommand) -> None:
         """Propose once; again only after an answer or a time-out."""
-        if key in self._inflight:
+        if key in self._inflight or self.now_ns < self._refused.get(key, 0):
             return
         self._inflight[key] = self.now_ns + 2 * self.timings.propose_ms * MS
         self._out.append(Propose(key, command))
@@ -229,14 +223,7 @@ class Engine:
             me=self.me,
             nodes=nodes,
             settled=now - m.began_ns >= t.settle_ms * MS,
-            released_by={k: tuple(sorted(v)) for k, v in self._released.items()},
-            majority_at_ns=self._majority_at_ns,
-            fence_retry_at_ns=self._fence_retry_at_ns,
-            fence_open_ms={
-                name: (now - self._fence_seen_ns[n.fence.id]) // MS
-                for name, n in self.state.nodes.items()
-                if n.fence is not None and n.fence.id in self._fence_seen_ns
-            },
+            **self.lead.facts(),
         )
 
     # ---- inside --------------------------------------------------------------------------------------------------
@@ -265,10 +252,8 @@ class Engine:
                 self._caught_up()
             case c.ApplyConfig():
                 self._reconfigure()
-            case c.FenceDone(ok=False):
-                attempts = self.state.node(command.target).fence_attempts
-                if attempts % self.state.spec.fence_ways(command.target) == 0:  # all were tried: pause before the next
-                    self._fence_retry_at_ns[command.target] = self.now_ns + FENCE_RETRY_MS * MS
+            case c.FenceDone() | c.Clear():
+                self.lead.fence_news(command)
             case _:
                 pass
         for event in self.state.events[-8:]:
@@ -296,21 +281,13 @@ class Engine:
         self.voter, answer = lease.consider(self.voter, self.state, sender, request, self.now_ns, self.timings)
         return (Send(sender, answer),)
 
-    def _release(self, sender: NodeName, request: ReleaseRequest) -> tuple[Effect, ...]:
+    def release(self, sender: NodeName, request: ReleaseRequest) -> tuple[Effect, ...]:
         if self.problem:
             return ()
         self.voter, answer = lease.release(self.voter, self.state, request, self.now_ns, self._hold_ms())
         # Every yes is saved before it is said, also a repeated one: the first may not have reached the disk.
         save = (SaveBarred(self.voter.barred),) if answer.yes else ()
         return (*save, Send(sender, answer))
-
-    def _count_release(self, sender: NodeName, answer: ReleaseAnswer) -> None:
-        key = (answer.group, answer.epoch)
-        if not answer.yes or not self.leading or (sender != self.me and sender not in self.members.peers):
-            return
-        self._released.setdefault(key, {})[sender] = True
-        if len(self._released[key]) >= self.majority():
-            self._majority_at_ns.setdefault(key, self.now_ns)
 
     def _coordinate(self) -> None:
         if not self.state.config.revision:
@@ -325,56 +302,10 @@ class Engine:
             return
         if not self.voter.past_barrier:
             return
-        self._watch_fences()
-        self._ask_release()
+        self.lead.step()
         for command in coordinator.decide(self.state, self.facts(), self.timings):
             self.propose(_key(command), command)
-        self._better_leader()
-
-    def _watch_fences(self) -> None:
-        open_orders = {n.fence.id for n in self.state.nodes.values() if n.fence is not None}
-        self._fence_seen_ns = {i: self._fence_seen_ns.get(i, self.now_ns) for i in open_orders}
-
-    def _ask_release(self) -> None:
-        waiting = [(n, self.state.group(n)) for n in sorted(self.state.spec.groups) if expires(self.state, n)]
-        if not waiting or self.now_ns - self._release_asked_ns < RELEASE_RETRY_MS * MS:
-            return
-        self._release_asked_ns = self.now_ns
-        for name, g in waiting:
-            request = ReleaseRequest(group=name, epoch=g.epoch)
-            for peer in self.members.peers:
-                self.emit(Send(peer, request))
-            # This node's own answer: what follows from it is carried out only after the effect that makes it durable.
-            for effect in self._release(self.me, request):
-                if isinstance(effect, Send) and isinstance(effect.message, ReleaseAnswer):
-                    self._count_release(self.me, effect.message)
-                else:
-                    self.emit(effect)
-
-    def _better_leader(self) -> None:
-        """Lead from a node that owns nothing and hears everybody, so that the loss of an owner costs no election."""
-        if self.now_ns - self._transfer_ns < TRANSFER_PAUSE_MS * MS:
-            return
-        m, now, t = self.members, self.now_ns, self.timings
-        deaf_to = {n for n in m.peers if membership.missed(m, n, now, t)}
-        busy = any(g.owner == self.me for g in self.state.groups.values())
-        for name in sorted(m.peers, key=lambda n: (not self._is_witness(n), n)):
-            beat = m.peers[name].heartbeat
-            if beat is None or name in deaf_to or not beat.ready or now < m.peers[name].excused_until_ns:
-                continue
-            owns = any(g.owner == name for g in self.state.groups.values())
-            hears = {n for n in deaf_to if beat.silent_ms.get(n, t.detection_ms) < t.detection_ms}
-            if any(beat.silent_ms.get(n, 0) >= t.detection_ms for n in m.peers if n not in deaf_to):
-                continue  # it would hand the lead back
-            if beat.applied + 8 < self.state.applied or (owns and not hears):
-                continue
-            if busy or hears:
-                self._transfer_ns = now
-                self.emit(Transfer(name))
-                return
-
-    def _is_witness(self, name: NodeName) -> bool:
-        return name in self.state.spec.nodes and self.state.spec.nodes[name].witness
+        self.lead.hand_over()
 
     def _heartbeat(self, force: bool = False) -> None:
         """On time, and at once when this node has begun to miss somebody or has something new to say."""

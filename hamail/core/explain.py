@@ -12,12 +12,11 @@ from hamail.model.state import ClusterState, Phase
 def protection(spec: ClusterSpec, group: GroupName) -> str:
     """What keeps a second node from being active, in words."""
     g = spec.groups[group]
-    fenced = [n for n in g.nodes if spec.devices_for(n)]
     if g.requires is Requirement.FENCING:
         devices = sorted({d.name for n in g.nodes for d in spec.devices_for(n)})
-        return (
-            f"fencing ({', '.join(devices)}), leases, and the epoch on the storage" if fenced else "nothing: no device"
-        )
+        if not devices:
+            return "leases and the epoch on the storage; no fence device is configured, so after a loss only you decide"
+        return f"fencing ({', '.join(devices)}), leases, and the epoch on the storage"
     if g.requires is Requirement.WATCHDOG:
         return "leases and each node's watchdog"
     return "leases only"
@@ -39,9 +38,9 @@ def why(state: ClusterState, facts: Facts, group: GroupName) -> tuple[str, ...]:
     moves = [m for m in state.moves if m.group == group]
     if moves:
         m = moves[-1]
-        asked = f" by {m.actor}" if m.actor not in ("", "hamail") else ""
-        because = f": {m.reason}" if m.reason else "."
-        lines.append(f"The last move ({clock(m.started_at_ms)}, {m.result}) was set off by {m.trigger}{asked}{because}")
+        asked = f", ordered by {m.actor}" if m.actor not in ("", "hamail") else ""
+        because = f": {m.reason}" if m.reason else ""
+        lines.append(f"The last move ({clock(m.started_at_ms)}, {m.result}): {m.trigger}{asked}{because}")
     if g.phase is Phase.IDLE and placement.choose(state, facts, group) is None:
         lines.append(f"No node may have {group} now:")
         lines += [f"  {c.node}: {c.reason}." for c in placement.candidates(state, facts, group)]
@@ -83,6 +82,14 @@ def warnings(state: ClusterState, facts: Facts) -> tuple[str, ...]:
             found.append(f"{name} has no standby: if {g.owner} fails, mail stops")
         if state.spec.groups[name].unsafe_reason:
             found.append(f"{name} runs without fencing (reason given: {state.spec.groups[name].unsafe_reason})")
+        if (
+            state.spec.groups[name].requires is Requirement.WATCHDOG
+            and g.owner
+            and not state.node(g.owner).watchdog_armed
+        ):
+            found.append(
+                f"{name} relies on watchdogs, and {g.owner} has none armed: if it is lost, only you can decide"
+            )
     if state.maintenance.on:
         found.append("maintenance is on: nobody takes over if a node fails")
     return tuple(found)

@@ -30,7 +30,7 @@ class FenceDuty:
     def result(self, n: a.FenceResult) -> None:
         e = self.l.e
         command = c.FenceDone(at_ms=e.at_ms, target=n.target, order=n.order, ok=n.ok, detail=n.detail)
-        self.l.report(f"fence {n.order}", command)
+        self.l.reports.tell(f"fence {n.order}", command)
 
     def checked(self, n: a.FenceChecked) -> None:
         self.ready = {**self.ready, n.device: "" if n.ok else n.detail or "no reason given"}

@@ -10,7 +10,8 @@ from hamail.core.effects import Ask
 from hamail.core.facts import NodeFacts
 from hamail.core.fence_duty import FenceDuty
 from hamail.core.lease import MS, Ownership
-from hamail.core.proof import HELD, newest_life
+from hamail.core.maintenance_duty import MaintenanceDuty
+from hamail.core.proof import newest_life
 from hamail.core.repairs import Repairs
 from hamail.core.reports import Reports
 from hamail.model import actions as a
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 CLEAN_RETRY_MS = 5000
 STOP_RETRY_MS = 1000  # after the executor refused to stop a group
-MAINTAIN_RETRY_MS = 1000
 
 
 class Local:
@@ -37,15 +37,13 @@ class Local:
         self.held: dict[GroupName, a.GroupStatus] = {}
         self.watchdog = a.WatchdogStatus()
         self.leases: dict[GroupName, Ownership] = {}
-        self.maintained = False  # the executor has said that it is in maintenance
-        self.reports = Reports()
+        self.maintenance = MaintenanceDuty(self)
+        self.reports = Reports(self)
         self.repairs = Repairs(self)
         self.fences = FenceDuty(self)
-        self._lost_ns = engine.now_ns  # since when the executor is not connected
-        self._clean_failed = False
+        self.lost_ns = engine.now_ns  # since when the executor is not connected
+        self.clean_failed = False
         self._clean_asked_ns: int | None = None
-        self._maintain_asked_ns: int | None = None
-        self._maintenance_ended_ns: int | None = None
         self._configured: object = None
         self._request = 0
         self._pending: dict[int, a.AnyRequest] = {}  # until the executor has accepted or refused them
@@ -108,7 +106,7 @@ class Local:
 
     def disconnected(self) -> None:
         if self.connected:
-            self._lost_ns = self.e.now_ns
+            self.lost_ns = self.e.now_ns
         self.connected = False
         self._configured = None
 
@@ -160,20 +158,18 @@ class Local:
         self._keep_leases()
         if not e.voter.past_barrier or not e.state.config.revision:
             return
-        self._tell_log()
+        self.reports.step()
         if self.witness or not self.connected:
-            self._acknowledge_maintenance()
+            self.maintenance.acknowledge()
             return
         self._configure()
-        self._maintain()
-        self._acknowledge_maintenance()
+        self.maintenance.step()
         self._join()
         self.repairs.step()
         for step in node.steps(e.state, e.me, self.held, self.leases, e.now_ns, e.timings):
             if isinstance(step, node.Stop):
-                if self.joined or step.group in self.held:
-                    self._stop(step)
-            elif self.clean and self.joined and not self.maintained:
+                self._stop_if_due(step)
+            elif self.clean and self.joined and not self.maintenance.suspended:
                 self._start(step)
         self.fences.step()
 
@@ -200,10 +196,10 @@ class Local:
         self.held = dict(n.groups)
         self.watchdog = n.watchdog
         self.clean = n.clean
-        self.maintained = n.maintenance
+        self.maintenance.reconnected(n.maintenance)
         self._configured = None
-        self._clean_asked_ns = self._maintain_asked_ns = None
-        self._clean_failed = False
+        self._clean_asked_ns = None
+        self.clean_failed = False
         for known in (self._stopping, self._begun, self._pending, self._failing, self._stop_retry_ns, self._why_down):
             known.clear()
         self.fences.reconnected()
@@ -216,7 +212,7 @@ class Local:
 
     def _cleaned(self, n: a.Cleaned) -> None:
         self.clean = n.ok
-        self._clean_failed = not n.ok
+        self.clean_failed = not n.ok
         self.clean_detail = n.detail or "what was left over could not be cleaned up"
         if not n.ok:
             self.e.note("warning", f"cleaning up failed: {n.detail}")
@@ -230,7 +226,7 @@ class Local:
     def _accepted(self, n: a.Accepted) -> None:
         request = self._pending.pop(n.id, None)
         if isinstance(request, a.Maintain):
-            self.maintained = request.on
+            self.maintenance.suspended = request.on
 
     def _refused(self, n: a.Refused) -> None:
         """A refused request was surely not carried out."""
@@ -262,36 +258,10 @@ class Local:
             self._configured = revision
             groups = tuple(spec.groups[g] for g in sorted(spec.groups))
             self.ask(a.Configure(id=self.next_id(), cluster=spec.name, groups=groups))
-        if not self.clean and self._due(self._clean_asked_ns, CLEAN_RETRY_MS):
-            self._clean_asked_ns = self.e.now_ns
+        asked_ns, now_ns = self._clean_asked_ns, self.e.now_ns
+        if not self.clean and (asked_ns is None or now_ns - asked_ns >= CLEAN_RETRY_MS * MS):
+            self._clean_asked_ns = now_ns
             self.ask(a.CleanUp(id=self.next_id()))
-
-    def _due(self, asked_ns: int | None, retry_ms: int) -> bool:
-        return asked_ns is None or self.e.now_ns - asked_ns >= retry_ms * MS
-
-    def _maintain(self) -> None:
-        """Suspend the dead-man's switch, or put it into force again: that only under a lease that is alive."""
-        e, on = self.e, self.e.state.maintenance.on
-        if on or not self.maintained:
-            self._maintenance_ended_ns = None
-        elif self._maintenance_ended_ns is None:
-            self._maintenance_ended_ns = e.now_ns
-        if on == self.maintained or not self._due(self._maintain_asked_ns, MAINTAIN_RETRY_MS):
-            return
-        ended_ns = self._maintenance_ended_ns
-        waited = ended_ns is not None and e.now_ns - ended_ns > e.timings.lease_ms * MS
-        alive = all(name in self.leases and lease.alive(self.leases[name], e.now_ns) for name in self.held)
-        if on or alive or waited:
-            self._maintain_asked_ns = e.now_ns
-            self.ask(a.Maintain(id=self.next_id(), on=on))
-
-    def _acknowledge_maintenance(self) -> None:
-        m, me = self.e.state.maintenance, self.e.me
-        missing = me not in m.acknowledged if m.on else me in m.suspended
-        done = self.witness or (self.connected and self.maintained == m.on)
-        if missing and done:
-            ack = c.AckMaintenance(at_ms=self.e.at_ms, node=me, on=m.on, since=m.since)
-            self.e.propose(f"maintenance {m.since}", ack)
 
     # ---- the log -----------------------------------------------------------------------------------------------------
 
@@ -307,46 +277,6 @@ class Local:
             watchdog_armed=self.watchdog.armed,
         )
         self.e.propose("join", join)
-
-    def report(self, key: str, command: c.AnyCommand) -> None:
-        """Tell the log, again and again until it knows."""
-        self.reports.add(key, command)
-        self.e.propose(key, command)
-
-    def _tell_log(self) -> None:
-        self._tell_of_doubt()
-        for key, command in self.reports.due(self.e.state, self.e.me):
-            self.e.propose(key, command)
-        for name, status in self.held.items():
-            g = self.e.state.group(name)
-            if g.owner != self.e.me or g.epoch != status.epoch:
-                continue
-            if g.phase is Phase.STARTING and status.state == "up":
-                key = f"started {name} {g.epoch}"
-                self.e.propose(key, c.Started(at_ms=self.e.at_ms, group=name, node=self.e.me, epoch=g.epoch))
-            elif g.phase in (Phase.ACTIVE, Phase.STOPPING) and status.state == "stop_failed":
-                self._report_stop_failed(name, g.epoch, "", "its executor holds it after a failed stop")
-
-    def _tell_of_doubt(self) -> None:
-        """Nobody on this node can stop what it owns, or say that it is stopped: that counts as a failed stop."""
-        e = self.e
-        why = ""
-        if not self.connected and e.now_ns - self._lost_ns > e.timings.lease_ms * MS:
-            why = "the executor is not running, so nothing can be stopped or verified"
-        elif self._clean_failed and not self.joined:
-            why = self.clean_detail
-        if not why or e.state.maintenance.on or self.witness:
-            return
-        for name in sorted(e.state.spec.groups):
-            g = e.state.group(name)
-            if g.owner == e.me and g.phase in HELD:
-                self._report_stop_failed(name, g.epoch, "", why)
-
-    def _report_stop_failed(self, group: GroupName, epoch: Epoch, resource: ResourceName, detail: str) -> None:
-        failed = c.StopFailed(
-            at_ms=self.e.at_ms, group=group, node=self.e.me, epoch=epoch, resource=resource, detail=detail
-        )
-        self.report(f"stop failed {group} {epoch}", failed)
 
     # ---- groups ------------------------------------------------------------------------------------------------------
 
@@ -381,6 +311,14 @@ class Local:
             )
         )
 
+    def _stop_if_due(self, step: node.Stop) -> None:
+        status = self.held.get(step.group)
+        if status is None and not self.joined:
+            return  # what an earlier life of this node owned ends with the join
+        if (status is None or status.state == "stop_failed") and self.reports.about(step.group, step.epoch):
+            return  # it has ended: the log does not know yet
+        self._stop(step)
+
     def _stop(self, step: node.Stop) -> None:
         key = (step.group, step.epoch)
         if key in self._stopping or self.e.now_ns < self._stop_retry_ns.get(step.group, 0):
@@ -398,7 +336,7 @@ class Local:
         if status.state == "starting":
             self.held[n.group] = replace(status, state="up")
         command = c.Started(at_ms=self.e.at_ms, group=n.group, node=self.e.me, epoch=n.epoch, stamps=n.stamps)
-        self.report(f"started {n.group} {n.epoch}", command)
+        self.reports.tell(f"started {n.group} {n.epoch}", command)
 
     def _start_failed(self, n: a.GroupStartFailed) -> None:
         if n.clean:
@@ -414,7 +352,7 @@ class Local:
             clean=n.clean,
             detail=n.detail,
         )
-        self.report(f"start failed {n.group} {n.epoch}", command)
+        self.reports.tell(f"start failed {n.group} {n.epoch}", command)
 
     def _down(self, n: a.GroupDown) -> None:
         key = (n.group, n.epoch)
@@ -435,7 +373,7 @@ class Local:
             released = c.Released(
                 at_ms=self.e.at_ms, group=n.group, node=self.e.me, epoch=n.epoch, stamps=stamps, reason=reason
             )
-            self.report(f"released {n.group} {n.epoch}", released)
+            self.reports.tell(f"released {n.group} {n.epoch}", released)
 
     def _stop_failed(self, n: a.GroupStopFailed) -> None:
         key = (n.group, n.epoch)
@@ -448,7 +386,7 @@ class Local:
                 a.GroupStartFailed(group=n.group, epoch=n.epoch, resource=n.resource, detail=detail, clean=False)
             )
             return
-        self._report_stop_failed(n.group, n.epoch, n.resource, n.detail)
+        self.reports.stop_failed(n.group, n.epoch, n.resource, n.detail)
 
     def _deadline_passed(self, n: a.DeadlinePassed) -> None:
         self.e.note("warning", f"the lease of {n.group} was not renewed in time: the dead-man's switch stops it")

@@ -81,8 +81,8 @@ def _keep_or_stop(g: GroupState, me: NodeName, name: GroupName, held: GroupStatu
     if held.state == "stopping":
         return None
     if g.owner == me and g.epoch == held.epoch:
-        if held.state == "stop_failed":  # again only when somebody has done something about it
-            return Stop(name, g.epoch, "another attempt to stop it") if g.phase is Phase.STARTING else None
+        if held.state == "stop_failed" and not (g.stuck and g.phase is Phase.STOPPING):
+            return None  # again only when an operator has done something about it
         return Stop(name, g.epoch, g.sentence) if g.phase is Phase.STOPPING else None
     if held.state == "stop_failed":
         return None

@@ -7,29 +7,29 @@ from hamail.model.status import Candidate
 
 
 def refusal(state: ClusterState, facts: Facts, group: GroupName, node: NodeName) -> str:
-    """Why `node` may not be given `group`; empty when it may."""
+    """Why `node` may not be given `group`, without its name; empty when it may."""
     spec = state.spec
     if node not in spec.nodes:
-        return f"{node} is not a node of this cluster"
+        return "it is not a node of this cluster"
     if spec.nodes[node].witness:
-        return f"{node} is a witness: it votes and never owns a group"
+        return "a witness votes and never owns a group"
     if node not in spec.groups[group].nodes:
-        return f"{node} is not listed in the nodes of {group}"
+        return f"it is not listed in the nodes of {group}"
     replicated, heard = state.node(node), facts.node(node)
     if replicated.fence is not None:
-        return f"{node} is being fenced"
+        return "it is being fenced"
     if replicated.incarnation is None:
-        return f"{node} has not joined since it was last out"
+        return "it is out and has not joined again"
     if replicated.standby:
-        return f"{node} is in standby; hamailctl unstandby {node} lifts it"
+        return f"it is in standby; hamailctl unstandby {node} lifts it"
     if heard.suspected or not heard.alive:
-        return f"{node} has not been heard for {heard.silent_ms / 1000:.1f} s"
+        return f"it has not been heard for {heard.silent_ms / 1000:.1f} s"
     if heard.restarting:
-        return f"hamaild on {node} is restarting"
+        return "its hamaild is restarting"
     if not heard.ready:
-        return f"{node} is not ready: {heard.detail or 'no reason given'}"
+        return f"it is not ready: {heard.detail or 'no reason given'}"
     if node in state.group(group).failed_on:
-        return f"{group} failed on {node} during this move; hamailctl clear {group} lifts it"
+        return f"{group} failed there during this move; hamailctl clear {group} lifts it"
     return ""
 
 

@@ -14,13 +14,13 @@ DOUBTFUL = frozenset({Phase.FENCING, Phase.WAITING, Phase.BLOCKED})
 def no_expiry(requires: Requirement, g: GroupState, owner: NodeState, maintenance: Maintenance) -> str:
     """Why it proves nothing that every promise to the owner has run out; empty when that is proof enough."""
     if requires is Requirement.FENCING:
-        return "nothing but a fence counts for it"
+        return "only a fence would prove it"
     if g.owner in maintenance.suspended:
         return f"the dead-man's switch of {g.owner} may still be suspended from the maintenance"
     if requires is Requirement.WATCHDOG and not owner.watchdog_armed:
         return f"{g.owner} has no armed watchdog"
     if requires is Requirement.LEASE and g.stuck:
-        return f"{g.owner} could not stop it, and nothing else would"
+        return "it could not be stopped there, and nothing else would stop it"
     return ""
 
 

@@ -84,7 +84,7 @@ class Repairs:
             failed = c.Failed(
                 at_ms=e.at_ms, group=n.group, node=e.me, epoch=n.epoch, resource=n.resource, detail=detail
             )
-            self.l.report(f"failed {n.group} {n.epoch}", failed)
+            self.l.reports.tell(f"failed {n.group} {n.epoch}", failed)
             return
         self._restarts[key] = [*recent, e.now_ns]
         self.l.mark(n.group, n.epoch, n.resource, "starting")

@@ -26,6 +26,7 @@ class What(StrEnum):
     OWNER_BACK = "owner back"
     FENCED = "fenced"
     CONFIRMED = "confirmed"
+    TRY_AGAIN = "try again"
     REJOINED = "rejoined"
 
 
@@ -87,10 +88,11 @@ def _rows() -> tuple[Row, ...]:
             (*held, *doubtful),
             w.MUST_ASK,
             p.BLOCKED,
-            "{group} is blocked: it cannot be proven that {node} is out ({because}). About {node}: {why} "
+            "{group} is blocked: nothing proves that {node} is out ({because}). {why} "
             "Make sure that {node} is off, then: hamailctl fence confirm {node}",
         ),
         *row(doubtful, w.OWNER_BACK, p.STARTING, "{node} is heard again and keeps {group}."),
+        *row(doubtful, w.TRY_AGAIN, p.STOPPING, "{node} tries once more to stop {group}: {why}"),
         *row((*held, *doubtful), w.FENCED, p.IDLE, "{group} is free to start elsewhere: {node} was fenced."),
         *row((*held, *doubtful), w.CONFIRMED, p.IDLE, "{group} is free to start elsewhere: {node} is off."),
         *row(

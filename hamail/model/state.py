@@ -84,6 +84,7 @@ class NodeState(Struct, frozen=True, kw_only=True):
 class GroupState(Struct, frozen=True, kw_only=True):
     phase: Phase = Phase.IDLE
     owner: NodeName | None = None  # who holds, or may still hold, the group
+    former: NodeName | None = None  # who owned it before
     epoch: Epoch = 0
     evidence: Evidence = Evidence.NEVER_OWNED  # meaningful in IDLE: why nobody holds it
     released_epoch: Epoch = 0  # the epoch that `evidence` is about

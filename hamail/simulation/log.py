@@ -45,6 +45,7 @@ class Log:
         self.entries: list[AnyCommand | None] = []  # entry i has index i + 1; None opens a term
         self.leader: NodeName | None = None
         self.late_share = 0.0  # of proposals whose proposer gives up before they are committed
+        self._last_ms: dict[NodeName, float] = {}
         self._believers: set[NodeName] = set()
         self._alone_since_ms: dict[NodeName, float] = {}
         self._leaderless_since_ms: float | None = 0.0
@@ -144,7 +145,10 @@ class Log:
             else:
                 self._machines[sender].await_applied(index, done, UNKNOWN_MS)
 
-        self._after_ms(self._rng.uniform(*COMMIT_MS), commit)
+        # First in, first out for each proposer, as over a connection.
+        at_ms = max(self._now_ms() + self._rng.uniform(*COMMIT_MS), self._last_ms.get(sender, 0.0))
+        self._last_ms[sender] = at_ms
+        self._after_ms(at_ms - self._now_ms(), commit)
 
     def _commit(self, command: AnyCommand) -> LogIndex | None:
         leader = self.leader

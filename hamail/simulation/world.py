@@ -154,7 +154,7 @@ class World:
     def recent(self) -> str:
         """The last things that were said, for a failed check."""
         said = [(at, f"{node} {level}: {text}") for at, node, level, text in self._notes]
-        both = sorted([*said, *((at, f"-- {text}") for at, text in self.remarks)])[-60:]
+        both = sorted([*said, *((at, f"-- {text}") for at, text in self.remarks)], key=lambda x: x[0])[-60:]
         return "\n".join(f"  {at / 1e9:9.3f} s  {text}" for at, text in both)
 
     # ---- inside -------------------------------------------------------------------------------------------------
