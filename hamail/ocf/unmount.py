@@ -22,7 +22,8 @@ QUICK_PAUSE_S = 0.02
 LIST_TIMEOUT_S = 5.0
 TERM_WAIT_S = 5.0
 KILL_WAIT_S = 2.0
-RELEASE_WAIT_S = 1.0
+RELEASE_WAIT_S = 5.0
+RELEASE_POLL_S = 0.01
 LAYERS_MAX = 8
 SHOWN_MAX = 10
 
@@ -135,11 +136,21 @@ def in_use(device: str) -> bool:
 
 
 def _verify_released(mount: Mount, device: str) -> None:
+    """Wait until this kernel has let the device go.
+
+    A process that made itself a mount namespace while the file system was mounted has a copy of the mount, and may
+    need seconds to drop it. Until then the device counts as held: waiting is cheaper than the fence of a failed stop.
+    """
     end_s = boottime_s() + RELEASE_WAIT_S
+    seen: set[str] = set()
     while in_use(device) or any(m.device == mount.device for m in mounts()):
+        for pids in mounted_elsewhere(mount.device).values():
+            seen.update(Process(pid, 0).describe() for pid in pids[:SHOWN_MAX])
         if boottime_s() > end_s:
-            raise Failure(Code.GENERIC, f"{mount.point} was unmounted, but {whereabouts(device, mount.device)}")
-        time.sleep(0.005)
+            by = f" (seen meanwhile with a copy of the mount: {', '.join(sorted(seen)[:SHOWN_MAX])})" if seen else ""
+            where = whereabouts(device, mount.device)
+            raise Failure(Code.GENERIC, f"{mount.point} was unmounted, but {where}{by}")
+        time.sleep(RELEASE_POLL_S)
 
 
 def whereabouts(device: str, number: tuple[int, int]) -> str:

@@ -287,6 +287,36 @@ def test_a_lazily_unmounted_file_system_is_not_called_released(disk: Disk) -> No
     assert disk.call("start").code == 0
 
 
+def copied_mount(seconds: float) -> subprocess.Popen[str]:
+    """A process with a mount namespace of its own, which holds a copy of every mount for a while."""
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", f"echo; exec sleep {seconds}"]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    child.stdout.readline()
+    return child
+
+
+def test_stop_waits_until_a_copy_of_the_mount_is_gone(disk: Disk) -> None:
+    disk.call("start")
+    with copied_mount(1.5):
+        answer = disk.call("stop")
+        assert answer.code == 0, answer.err
+        assert answer.took_ms > 500
+    assert disk.call("start").code == 0
+
+
+def test_a_copy_of_the_mount_that_stays_is_a_failed_stop_with_its_holder(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hamail.ocf.unmount.RELEASE_WAIT_S", 0.3)
+    disk.call("start")
+    with copied_mount(60) as other:
+        answer = disk.call("stop")
+        other.kill()
+    assert answer.code == 1
+    assert f"mount namespace of: {other.pid}" in answer.reason
+
+
 def test_read_only_after_errors_is_a_failure(disk: Disk) -> None:
     disk.call("start")
     sh("mount", "-o", "remount,ro", disk.directory)
