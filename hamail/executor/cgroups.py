@@ -107,6 +107,14 @@ class ProcessSets:
             return MarkedSet(f"{self._salt}/{name}")
         return CgroupSet(self._root / name, name)
 
+    def remove(self) -> None:
+        """Leave no empty cgroups behind; what still has processes in it stays."""
+        if self._root is None:
+            return
+        for folder in (*self._root.glob("*/"), self._root):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
 
 def detect(run_dir: Path) -> ProcessSets:
     """Find a hierarchy in which cgroups can be made: v2 (also that of a hybrid host), else v1 name=systemd."""

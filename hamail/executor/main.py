@@ -115,6 +115,7 @@ async def _serve(place: Place, processes: Processes, notifier: notify.Notifier) 
     await server.close()
     executor.close()
     processes.close()
+    sets.remove()
     return 0 if clean else 1
 
 
