@@ -116,13 +116,13 @@ class Shell:
         return ConsensusHealth(journal_ok=False, problem=self.engine.problem) if not self.consensus else self._health()
 
     async def wait_applied(self, after: LogIndex, timeout_s: float) -> LogIndex:
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while self.engine.state.applied <= after:
-            self._applied.clear()
-            try:
-                await asyncio.wait_for(self._applied.wait(), deadline - asyncio.get_running_loop().time())
-            except TimeoutError:
-                break
+        try:
+            async with asyncio.timeout(timeout_s):  # not wait_for, which loses a cancellation in Python 3.11
+                while self.engine.state.applied <= after:
+                    self._applied.clear()
+                    await self._applied.wait()
+        except TimeoutError:
+            pass
         return self.engine.state.applied
 
     # ---- what goes on ------------------------------------------------------------------------------------------------
