@@ -271,17 +271,27 @@ class Bench:
             attempts = watch.stop()
         outages = [probe.outage(attempts, s, start).ms for s in instruments.SERVICES]
         results.restart_ms = max(outages) if back else LOST_MS
-        self.lab.wait_healthy(HEALTHY_LIMIT_S)
+        self._active(results)
         results.restart_moves = len(moves.since(self.lab, before))
         self.console.print(f"{results.setting}: restart of hamaild: longest gap {seconds(results.restart_ms)}")
 
+    def _active(self, results: Results) -> str:
+        """The active node, also of a cluster that is not healthy: then that is noted, and the measuring goes on."""
+        try:
+            return self.lab.wait_healthy(HEALTHY_LIMIT_S)
+        except LabError as error:
+            results.problems.append(str(error))
+            if active := self.lab.active():
+                return active
+            raise
+
     def _judge(self, results: Results, load: mail.MailLoad) -> None:
-        active = self.lab.wait_healthy(HEALTHY_LIMIT_S)
+        active = self._active(results)
         sent = load.stop()
         results.mail = mail.verdict(load, sent, lambda script: self.lab.run(active, script).stdout)
 
     def _idle(self, results: Results) -> None:
-        active = self.lab.nodes[self.lab.wait_healthy(HEALTHY_LIMIT_S)]
+        active = self.lab.nodes[self._active(results)]
         self._wait(f"{results.setting}: settling", SETTLE_S)
         before = footprint.cpu(active)
         self._wait(f"{results.setting}: idle", IDLE_S)
