@@ -112,7 +112,7 @@ class Results:
     node_cpu_s_per_min: float = math.nan
     pss_mb: float = math.nan
     restart_ms: float = math.nan
-    restart_moves: int = 0
+    restart_moves: int | None = None
     mail: Verdict | None = None
     recorder_percent: float = 0.0
     problems: list[str] = field(default_factory=list)
@@ -253,6 +253,7 @@ class Bench:
                 loop.kill()
                 loop.wait()
         time.sleep(SETTLE_S)  # a move that the load set off may end after it
+        self.lab.restore()
         made = moves.since(self.lab, before)
         results.spurious_moves = len(made)
         results.load_note = "; ".join(f"{m.source} -> {m.target}: {m.trigger}" for m in made)
@@ -271,6 +272,7 @@ class Bench:
             attempts = watch.stop()
         outages = [probe.outage(attempts, s, start).ms for s in instruments.SERVICES]
         results.restart_ms = max(outages) if back else LOST_MS
+        self.lab.restore()  # it may have been fenced
         self._active(results)
         results.restart_moves = len(moves.since(self.lab, before))
         self.console.print(f"{results.setting}: restart of hamaild: longest gap {seconds(results.restart_ms)}")
@@ -377,7 +379,7 @@ def checks(results: Results, scenarios: list[str], extras: bool) -> list[Check]:
             Check("idle CPU s/min incl. checks", f"{results.cpu_s_per_min:.2f}", f"≤ {targets['cpu']}",
                   results.cpu_s_per_min <= targets["cpu"]),
             Check("idle PSS", f"{results.pss_mb:.0f} MB", f"≤ {targets['pss']} MB", results.pss_mb <= targets["pss"]),
-            Check("restart of hamaild, longest gap", f"{seconds(results.restart_ms)}, {results.restart_moves} moves",
+            Check("restart of hamaild, longest gap", f"{seconds(results.restart_ms)}, {'?' if results.restart_moves is None else results.restart_moves} moves",
                   "no interruption", results.restart_ms < SPURIOUS_MS and results.restart_moves == 0),
         ]  # fmt: skip
     if results.problems:

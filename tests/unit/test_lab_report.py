@@ -91,7 +91,7 @@ def run(scenario, smtp, imap, double=0.0, number=0, conclusive=True):
 
 
 def good():
-    results = Results("default", cpu_s_per_min=1.5, pss_mb=80.0, spurious_moves=0, restart_ms=20.0)
+    results = Results("default", cpu_s_per_min=1.5, pss_mb=80.0, spurious_moves=0, restart_ms=20.0, restart_moves=0)
     for number in range(3):
         results.runs += [run("power_cut", 1000.0 + number, 900.0), run("switchover", 700, 300)]
         results.runs += [run("service_kill", 500, 10), run("silent_partition", 1500, 1400)]
