@@ -8,56 +8,95 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.lab import Lab, Missing
+from tests.cluster.world import BUILD, World
+from tests.lab.lab import Lab, LabError, Missing
 
+NAME = os.environ.get("HAMAIL_TEST_LAB", "test")
+BARE_NAME = f"{NAME[:7]}0"
 SAY = {"say": lambda line: print(f"lab: {line}", flush=True)}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "last: runs after all others on the running cluster")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of the bare machines first, so that never two labs run side by side; the judge of all mail last."""
     for item in items:
         if "tests/cluster" in str(item.path):
             item.add_marker(pytest.mark.lab)
 
+    def order(item: pytest.Item) -> int:
+        fixtures = getattr(item, "fixturenames", ())
+        return 0 if "bare_lab" in fixtures else 2 if item.get_closest_marker("last") else 1
 
-def started(name: str, **settings: object) -> Iterator[Lab]:
-    lab = Lab(name, **SAY)
+    items.sort(key=order)
+
+
+def missing(error: Missing) -> None:
+    if os.environ.get("CI") == "true":
+        pytest.fail(str(error))
+    pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def worlds() -> Iterator[list[World]]:
+    """The running lab; a second one where a test has left the first beyond repair (and has failed for it)."""
+    Lab(BARE_NAME).down()
+    lab = Lab(NAME, **SAY)
+    worlds = [World(lab)]
     try:
-        lab.up(**settings)
+        worlds[0].start()
+        yield worlds
     except Missing as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-    except BaseException:
+        missing(error)
+    finally:
+        worlds[-1].stop()
         lab.down()
-        raise
+
+
+@pytest.fixture
+def world(worlds: list[World]) -> Iterator[World]:
+    """A whole and healthy cluster. Afterwards it must recover by itself, and never were two nodes active at once."""
     try:
+        worlds[-1].begin()
+    except LabError:
+        worlds[-1].stop()
+        worlds.append(World(worlds[-1].lab))
+        worlds[-1].start()
+        worlds[-1].begin()
+    yield worlds[-1]
+    worlds[-1].end()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
+    report = yield
+    world = getattr(item, "funcargs", {}).get("world")
+    if report.when == "call" and report.failed and isinstance(world, World):
+        file = BUILD / "cluster-logs" / f"{item.name}.txt"
+        world.save_logs(file)
+        report.sections.append(("logs of the nodes", str(file)))
+    return report
+
+
+@pytest.fixture(scope="session")
+def bare_lab() -> Iterator[Lab]:
+    """The same machines without hamail running: for tests of the lab's own instruments, the units, the agents."""
+    lab = Lab(BARE_NAME, **SAY)
+    try:
+        lab.up(hamail=False)
         yield lab
+    except Missing as error:
+        missing(error)
     finally:
         lab.down()
 
 
-@pytest.fixture(scope="session")
-def running_lab() -> Iterator[Lab]:
-    """One cluster for all tests, in whatever state the last one left it: use `lab`."""
-    yield from started(os.environ.get("HAMAIL_TEST_LAB", "test"), watchdog_resets=True)
-
-
-@pytest.fixture
-def lab(running_lab: Lab) -> Lab:
-    """A whole and healthy cluster: no faults, all nodes on, the group active on one of them."""
-    running_lab.restore()
-    running_lab.wait_healthy()
-    return running_lab
-
-
-@pytest.fixture(scope="module")
-def bare_lab() -> Iterator[Lab]:
-    """The same machines beside it, without hamail running: for tests of the lab's own instruments and of the units."""
-    yield from started("bare", hamail=False)
-
-
 @pytest.fixture
 def bare(bare_lab: Lab) -> Lab:
+    if not bare_lab.exists:
+        bare_lab.up(hamail=False)
     bare_lab.restore()
     bare_lab.watchdog_resets = False
     return bare_lab
