@@ -38,6 +38,8 @@ for unit in "$SOURCE"/systemd/*.service; do
     sed "s|/opt/hamail|$PREFIX|g" "$unit" >"$UNITS/$(basename "$unit")"
     chmod 0644 "$UNITS/$(basename "$unit")"
 done
+# Debian's unit of Postfix starts and stops faster with it, and does the same; see the comments in the file.
+install -D -m 0644 "$SOURCE/systemd/postfix@-.service.d/hamail.conf" "$UNITS/postfix@-.service.d/hamail.conf"
 install -m 0644 "$SOURCE/systemd/sysusers.conf" /usr/lib/sysusers.d/hamail.conf
 install -m 0644 "$SOURCE/systemd/tmpfiles.conf" /usr/lib/tmpfiles.d/hamail.conf
 
