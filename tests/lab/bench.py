@@ -375,13 +375,15 @@ def checks(results: Results, scenarios: list[str], extras: bool) -> list[Check]:
         found.append(
             Check(f"spurious moves, {LOAD_S:.0f} s of {BUSY_LOOPS} busy loops", moved, "0", results.spurious_moves == 0)
         )
+        moved = "?" if results.restart_moves is None else str(results.restart_moves)
+        restart = f"{seconds(results.restart_ms)}, {moved} moves"
+        unhurt = results.restart_ms < SPURIOUS_MS and results.restart_moves == 0
+        cheap, small = results.cpu_s_per_min <= targets["cpu"], results.pss_mb <= targets["pss"]
         found += [
-            Check("idle CPU s/min incl. checks", f"{results.cpu_s_per_min:.2f}", f"≤ {targets['cpu']}",
-                  results.cpu_s_per_min <= targets["cpu"]),
-            Check("idle PSS", f"{results.pss_mb:.0f} MB", f"≤ {targets['pss']} MB", results.pss_mb <= targets["pss"]),
-            Check("restart of hamaild, longest gap", f"{seconds(results.restart_ms)}, {'?' if results.restart_moves is None else results.restart_moves} moves",
-                  "no interruption", results.restart_ms < SPURIOUS_MS and results.restart_moves == 0),
-        ]  # fmt: skip
+            Check("idle CPU s/min incl. checks", f"{results.cpu_s_per_min:.2f}", f"≤ {targets['cpu']}", cheap),
+            Check("idle PSS", f"{results.pss_mb:.0f} MB", f"≤ {targets['pss']} MB", small),
+            Check("restart of hamaild, longest gap", restart, "no interruption", unhurt),
+        ]
     if results.problems:
         found.append(Check("problems", str(len(results.problems)), "0", False))
     return found
