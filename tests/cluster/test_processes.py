@@ -16,9 +16,12 @@ def test_kill_of_hamaild(world: World) -> None:
     active = world.active
     before = world.main_pid(active, "hamaild")
     world.nodes[active].run(f"kill -9 {before}")
+    node = world.nodes[active]
+    back_s = world.until(
+        lambda: not node.powered or world.main_pid(active, "hamaild") not in (0, before), 10, "restarted, or fenced"
+    )
     world.until(lambda: world.active and world.holds(world.active), 10, "served")
-    world.lab.all_on()
-    world.wait_healthy(30)
+    print(f"{'kept its group' if world.active == active else 'was fenced'} after {back_s:.2f} s")
 
 
 def test_kill_of_the_executor(world: World) -> None:
@@ -90,10 +93,12 @@ def test_node_that_was_paused_beyond_its_lease_and_could_not_be_fenced(world: Wo
     """As when a hypervisor pauses a guest: its clock of processes and its watchdog stop together."""
     active = world.active
     node, epoch = world.nodes[active], world.epoch()
+    generation = node.generation
     world.lab.pdu_mode = Mode.FAIL
     world.lab.freeze(active, pause_watchdog=True)
     world.never(lambda: world.holds(other(active)), LEASE_S + SLACK_S, "started elsewhere without a fence")
     world.lab.thaw(active)
-    world.until(lambda: not world.holds(active), 3, "the first thing it does is to stop")
+    # The first thing that it does is to stop; where systemd ends the stalled executor, the next one does it at once.
+    world.until(lambda: not world.holds(active), WATCHDOG_S + SLACK_S, "stopped, or else reset by the watchdog")
     world.until(lambda: world.active and world.epoch() > epoch, 20, "and only then the group is granted anew")
-    assert "dead-man's switch" in world.journal(active, "hamail-executor") or not node.powered
+    assert "dead-man's switch" in world.journal(active, "hamail-executor") or node.generation > generation

@@ -36,6 +36,9 @@ ssl = no
 disable_plaintext_auth = no
 mail_location = maildir:/srv/mail/box/%u
 mail_fsync = always
+# One name for all nodes: a lock file left in a mailbox by a node that died is then seen to belong to a process that is
+# no more, and taken over at once. Another machine's lock would be waited for, two minutes long.
+import_environment = TZ CORE_OUTOFMEM CORE_ERROR LISTEN_PID LISTEN_FDS NOTIFY_SOCKET DOVECOT_HOSTNAME=mail
 first_valid_uid = 8
 passdb {
   driver = static
@@ -52,6 +55,14 @@ service lmtp {
     group = postfix
   }
 }
+END
+
+# After a power cut a mailbox's lock file may be there and empty; Dovecot would wait two minutes before it takes such a
+# lock. Nobody else can hold one on storage that this node alone has mounted, and no Dovecot runs here yet.
+mkdir -p /etc/systemd/system/dovecot.service.d
+cat >/etc/systemd/system/dovecot.service.d/locks.conf <<'END'
+[Service]
+ExecStartPre=/usr/bin/find /srv/mail/box -name dovecot-uidlist.lock -delete
 END
 
 # The cluster manager starts these, not the boot.
