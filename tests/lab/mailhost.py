@@ -48,6 +48,10 @@ userdb {
   driver = static
   args = uid=mail gid=mail home=/srv/mail/box/%u
 }
+service imap-login {
+  service_count = 0
+  process_min_avail = 1
+}
 service lmtp {
   unix_listener /srv/mail/queue/private/dovecot-lmtp {
     mode = 0600
@@ -55,14 +59,6 @@ service lmtp {
     group = postfix
   }
 }
-END
-
-# After a power cut a mailbox's lock file may be there and empty; Dovecot would wait two minutes before it takes such a
-# lock. Nobody else can hold one on storage that this node alone has mounted, and no Dovecot runs here yet.
-mkdir -p /etc/systemd/system/dovecot.service.d
-cat >/etc/systemd/system/dovecot.service.d/locks.conf <<'END'
-[Service]
-ExecStartPre=/usr/bin/find /srv/mail/box -name dovecot-uidlist.lock -delete
 END
 
 # The cluster manager starts these, not the boot.
