@@ -202,6 +202,7 @@ class Local:
         self.clean_failed = False
         for known in (self._stopping, self._begun, self._pending, self._failing, self._stop_retry_ns, self._why_down):
             known.clear()
+        self._begun |= {(name, g.epoch) for name, g in n.groups.items()}
         self.fences.reconnected()
         self.repairs.adopt(n.groups)
         if n.groups:
@@ -297,8 +298,10 @@ class Local:
 
     def _start(self, step: node.Start) -> None:
         key = (step.group, step.epoch)
+        if self.reports.about(*key):
+            return  # it has ended: the log does not know yet
         if key in self._begun:
-            if key not in self._failing and not self.reports.about(*key):  # it has ended, and nobody has said how
+            if key not in self._failing:  # nobody has said how it ended
                 self._stop(node.Stop(step.group, step.epoch, "nothing is known of its start any more"))
             return
         self._begun.add(key)
@@ -339,6 +342,7 @@ class Local:
         self.reports.tell(f"started {n.group} {n.epoch}", command)
 
     def _start_failed(self, n: a.GroupStartFailed) -> None:
+        self._begun.add((n.group, n.epoch))
         if n.clean:
             self.held.pop(n.group, None)
         elif n.group in self.held:
@@ -357,6 +361,7 @@ class Local:
     def _down(self, n: a.GroupDown) -> None:
         key = (n.group, n.epoch)
         self._stopping.discard(key)
+        self._begun.add(key)  # what is reported as stopped must never be started again under the same epoch
         why = self._why_down.pop(key, "")
         status = self.held.get(n.group)
         if status is not None and status.epoch == n.epoch:

@@ -42,6 +42,7 @@ class Executor:
         self.incarnation = incarnation
         self.groups: dict[GroupName, Held] = {}
         self.configured: dict[GroupName, GroupSpec] = {}
+        self.newest: dict[GroupName, Epoch] = {}  # an epoch is started once in the life of an executor
         self.clean = False
         self.maintenance = False
         self.alive = True
@@ -126,6 +127,8 @@ class Executor:
             return "the node is in maintenance"
         if r.group.name in self.groups:
             return f"{r.group.name} is held at epoch {self.groups[r.group.name].epoch}"
+        if r.epoch <= self.newest.get(r.group.name, 0):
+            return f"{r.group.name} was held at epoch {self.newest[r.group.name]} already"
         if self.m.local_ns >= r.soft_ns:
             return "the lease is over already"
         return ""
@@ -133,6 +136,7 @@ class Executor:
     def _begin(self, r: a.StartGroup) -> None:
         held = Held(r.group, r.epoch, r.soft_ns, r.hard_ns)
         self.groups[r.group.name] = held
+        self.newest[r.group.name] = r.epoch
         self._watch(held)
         claim = self.m.world.claims.get(r.group.name, 0)
         if claim > r.epoch:

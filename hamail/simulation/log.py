@@ -71,6 +71,7 @@ class Log:
                 self._disbelieve(name)
         if self.leader is not None and self._majority(self.leader):
             self._leaderless_since_ms = None
+            self._believe(self.leader)
             self._spread(self.leader)
             return
         if self._leaderless_since_ms is None:
@@ -91,13 +92,14 @@ class Log:
         self.entries.append(None)
         self._spread(name)
 
-        def believe() -> None:
-            machine = self._machines[name]
-            if self.leader == name and machine.daemon is not None and machine.votes:
-                self._believers.add(name)
-                machine.daemon.leadership(True)
+        self._after_ms(self._rng.uniform(*COMMIT_MS), lambda: self._believe(name))
 
-        self._after_ms(self._rng.uniform(*COMMIT_MS), believe)
+    def _believe(self, name: NodeName) -> None:
+        """An entry of its own term is committed: it may coordinate."""
+        machine = self._machines[name]
+        if self.leader == name and name not in self._believers and machine.daemon is not None and machine.votes:
+            self._believers.add(name)
+            machine.daemon.leadership(True)
 
     def _disbelieve(self, name: NodeName) -> None:
         self._believers.discard(name)

@@ -145,6 +145,8 @@ class Machine:
     # ---- processes ----------------------------------------------------------------------------------------------
 
     def start_daemon(self) -> None:
+        if self.daemon is not None:
+            return
         self._lives += 1
         self.daemon = Daemon(self, f"{self.name}-{self._lives}")
         self.after_ms(SOCKET_MS, self._connect)
@@ -158,12 +160,24 @@ class Machine:
             self.world.log.gone(self.name)
 
     def start_executor(self) -> None:
+        """It first stops what an earlier executor has left running; only then does it feed the watchdog and answer."""
+        if self.executor is not None:
+            return
         self._lives += 1
-        self._starving_ns = None
         self.executor = Executor(
             self, Incarnation(boot_id=f"{self.name}-boot-{self._boots}", executor_id=f"x{self._lives}")
         )
-        self.after_ms(SOCKET_MS, self._connect)
+        executor = self.executor
+
+        def recovered() -> None:
+            if self.executor is not executor:
+                return
+            if not self.stop_fails:
+                self.running.clear()
+                self._starving_ns = None
+            self._connect()
+
+        self.after_ms(self.stop_ms if self.running else SOCKET_MS, recovered)
 
     def end_executor(self) -> None:
         """SIGKILL. Services go on running without supervision; nobody feeds the watchdog."""
