@@ -34,6 +34,7 @@ from hamail.model.actions import (
     GroupStopFailed,
     Hello,
     Maintain,
+    Prepare,
     RestartResource,
     RunFence,
     StartGroup,
@@ -47,6 +48,7 @@ GROUPS_MAX = 64
 RESOURCES_MAX = 64
 SHUTDOWN_TRIES_MAX = 2
 
+PREPARE = "prepare"  # the evidence that an agent is told instead of one; see hamail.ocf.prepared
 log = logging.getLogger("hamail.executor")
 
 
@@ -189,6 +191,8 @@ class Executor:
                 return self._configure(request)
             case CleanUp():
                 return self._clean_up()
+            case Prepare():
+                return self._prepare(request.group)
             case StartGroup():
                 return self._start_group(request)
             case Extend():
@@ -274,6 +278,16 @@ class Executor:
         group.start(self._look_lock(name), clean_first=self._cleaned.pop(name, None) != request.group)
         return ""
 
+    def _prepare(self, spec: GroupSpec) -> str:
+        if self._maintenance or not self._clean or spec.name in self._held:
+            return "nothing is to be started here now"
+        if not NAME.fullmatch(spec.name) or len(spec.resources) > RESOURCES_MAX:
+            return f"group {spec.name!r} has no usable name, or more than {RESOURCES_MAX} resources"
+        # process sets of its own: what it runs never meets what the start runs
+        context = self._context(f"{spec.name}.prepare", 0, PREPARE)
+        self._spawn(Group(spec, context, self._tools, self.tell, _nothing).rehearse())
+        return ""
+
     def _may_not_start(self, request: StartGroup) -> str:
         name = request.group.name
         if self._maintenance:
@@ -285,7 +299,7 @@ class Executor:
         if name in self._held:
             return f"group {name} is still held under epoch {self._held[name].epoch} ({self._held[name].state})"
         if request.epoch <= self._last_epoch.get(name, 0):
-            return f"group {name} was already held under epoch {self._last_epoch[name]}"
+            return f"group {name} was already held, or found stopped, under epoch {self._last_epoch[name]}"
         return ""
 
     def _extend(self, request: Extend) -> str:
@@ -306,6 +320,8 @@ class Executor:
             return ""
         if name not in self._configured:
             return f"group {name} is not configured here"
+        # Whoever hears that nothing of this epoch runs here relies on it: it must not be started any more.
+        self._last_epoch[name] = max(request.epoch, self._last_epoch.get(name, 0))
         self._spawn(self._verify_stopped(self._configured[name], request.epoch))
         return ""
 

@@ -208,6 +208,7 @@ class Executor:
     def _stop_order(self, group: GroupName, epoch: Epoch) -> None:
         held = self.groups.get(group)
         if held is None:
+            self.newest[group] = max(epoch, self.newest.get(group, 0))  # what is told to be stopped is never started
             self._verify_gone(group, epoch)
         elif held.epoch == epoch and held.state != "stopping":
             self._stop(held)

@@ -280,6 +280,20 @@ async def test_stop_of_a_group_not_held_verifies(folder):
         assert (await w.wait_for(GroupDown)).epoch == 3
 
 
+async def test_an_epoch_that_was_said_to_be_stopped_is_never_started(folder):
+    """Whoever hears of that stop may start the group elsewhere, however late."""
+    async with world(folder) as w:
+        group = w.group(w.resource("a"))
+        assert (await w.clean(group)).ok
+        assert w.ask(StopGroup, group="mail", epoch=3, why="test") == ""
+        assert "found stopped" in w.start(group, epoch=3)  # also while that is still being verified
+        await w.wait_for(GroupDown)
+        assert "found stopped" in w.start(group, epoch=3)
+        assert w.log("a").count("start") == 0
+        assert w.start(group, epoch=4) == ""
+        await w.wait_for(GroupUp)
+
+
 async def test_stop_during_start(folder):
     async with world(folder) as w:
         group = w.group(w.resource("a"), w.resource("b", after=("a",), mode="start-hang"))
