@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from hamail import __version__
-from hamail.consensus.journal import JournalError, Work
+from hamail.consensus.journal import JournalError, JournalMissing, Work
 from hamail.consensus.syncobj import SyncObjConsensus, Written
 from hamail.control.server import ControlServer
 from hamail.core.engine import Engine
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 ALIVE_EVERY_S = 1.0
 FLUSH_S = 0.05
+INITIALISE = "As user hamail: hamaild --initialise --replaced-disk (without the last word if this node is new)"
 
 log = structlog.get_logger("hamail")
 
@@ -155,6 +156,8 @@ class Daemon:
         """Why this node takes no part; empty when it does."""
         try:
             self.consensus.start()
+        except JournalMissing as e:
+            return f"{e}. {INITIALISE}"
         except JournalError as e:
             return str(e)
         self.shell.consensus = self.consensus
