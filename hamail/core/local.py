@@ -45,6 +45,7 @@ class Local:
         self.clean_failed = False
         self._clean_asked_ns: int | None = None
         self._configured: object = None
+        self._prepared: set[tuple[GroupName, Epoch]] = set()
         self._request = 0
         self._pending: dict[int, a.AnyRequest] = {}  # until the executor has accepted or refused them
         self._begun: set[tuple[GroupName, Epoch]] = set()  # a grant is started once; what follows is a report
@@ -171,7 +172,17 @@ class Local:
                 self._stop_if_due(step)
             elif self.clean and self.joined and not self.maintenance.suspended:
                 self._start(step)
+        self._prepare()
         self.fences.step()
+
+    def _prepare(self) -> None:
+        """While the proof that the former owner is out is awaited, ask ahead what the start would have to ask."""
+        for name in node.expected(self.e.state, self.e.me):
+            key = (name, self.e.state.group(name).epoch)
+            if key in self._prepared or name in self.held or not self.clean or not self.joined:
+                continue
+            self._prepared = {k for k in self._prepared if k[0] != name} | {key}
+            self.ask(a.Prepare(id=self.next_id(), group=self.e.state.spec.groups[name]))
 
     # ---- the executor ------------------------------------------------------------------------------------------------
 

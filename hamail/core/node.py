@@ -89,6 +89,16 @@ def _keep_or_stop(g: GroupState, me: NodeName, name: GroupName, held: GroupStatu
     return Stop(name, held.epoch, f"epoch {held.epoch} of {name} is over: {g.owner or 'nobody'} owns epoch {g.epoch}")
 
 
+def expected(state: ClusterState, me: NodeName) -> tuple[GroupName, ...]:
+    """Groups that are being taken from another node and may come to this one."""
+    leaving = (Phase.FENCING, Phase.WAITING, Phase.STOPPING)
+    return tuple(
+        name
+        for name, spec in sorted(state.spec.groups.items())
+        if me in spec.nodes and state.group(name).phase in leaving and state.group(name).owner != me
+    )
+
+
 def enough(ownership: Ownership, now_ns: int, t: Timings) -> bool:
     """Is there lease enough to begin? Less than half of what may be used is a sign of trouble: renew first."""
     return ownership.until_ns - now_ns > (t.lease_ms + t.stop_budget_ms) * MS // 2

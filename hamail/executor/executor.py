@@ -280,7 +280,7 @@ class Executor:
 
     def _prepare(self, spec: GroupSpec) -> str:
         if self._maintenance or not self._clean or spec.name in self._held:
-            return "nothing is to be started here now"
+            return ""  # nothing will be started here, so there is nothing to find out
         if not NAME.fullmatch(spec.name) or len(spec.resources) > RESOURCES_MAX:
             return f"group {spec.name!r} has no usable name, or more than {RESOURCES_MAX} resources"
         # process sets of its own: what it runs never meets what the start runs

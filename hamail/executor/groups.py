@@ -8,7 +8,7 @@ from typing import TypeVar
 from hamail.core.ordering import ready_to_start, ready_to_stop, standing_on
 from hamail.executor.agents import INSTALLED, NOT_RUNNING, AgentError, Context, Severity
 from hamail.executor.clock import NS_PER_MS, boottime_ns, wall_ms
-from hamail.executor.kinds import Kind
+from hamail.executor.kinds import Kind, is_own
 from hamail.executor.resource import Failure, Resource, State, Tools
 from hamail.model.actions import (
     AnyNotice,
@@ -142,6 +142,15 @@ class Group:
             log.warning("group %s has leftovers here: %s", self.spec.name, ", ".join(sorted(found)))
         left = await self._stop_ordered(found)
         return [f"{name}: {'; '.join(words)}" for name, words in left.items()] + await self._verify()
+
+    async def rehearse(self) -> None:
+        """Let our own agents find out ahead what their start needs to know. What they say is no verdict."""
+        try:
+            await self._prepare()
+        except AgentError as error:
+            log.warning("group %s could not be started here: %s", self.spec.name, error)
+            return
+        await asyncio.gather(*(r.rehearse() for r in self._resources.values() if is_own(r.spec.agent)))
 
     async def evict(self, addresses: frozenset[str]) -> list[str]:
         """Stop the address resources that have one of these. Returns what is left; never raises."""

@@ -34,6 +34,7 @@ MONITOR_INTERVAL_MIN_MS = 500
 TERM_GRACE_MS = 500  # for what an agent's stop has left running
 VERIFY_WAIT_MS = 1_000  # how long the kernel may take to finish what a stop began
 FORCED_GRACE_MS = 50
+REHEARSAL_TIMEOUT_MS = 2_000
 _POLL_S = 0.01
 
 log = logging.getLogger("hamail.executor.resource")
@@ -110,6 +111,12 @@ class Resource:
                 self.state = State.FAILED
                 self._remember(result)
             return result
+
+    async def rehearse(self) -> None:
+        """A start may follow in a moment: see hamail.ocf.prepared."""
+        result = await self._run("validate-all", REHEARSAL_TIMEOUT_MS)
+        if result.severity is not Severity.OK:
+            log.warning("%s of group %s may not start here: %s", self.spec.name, self._context.group, result.detail)
 
     async def probe(self) -> ActionResult:
         """A monitor that asks whether it is here at all."""

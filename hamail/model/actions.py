@@ -32,6 +32,15 @@ class CleanUp(Request, frozen=True, kw_only=True, tag="clean_up"):
     """
 
 
+class Prepare(Request, frozen=True, kw_only=True, tag="prepare"):
+    """This group may be started here in a moment: let hamail's own agents ask now what only needs asking.
+
+    Changes nothing on this node, holds nothing up, and no notice follows.
+    """
+
+    group: GroupSpec
+
+
 class StartGroup(Request, frozen=True, kw_only=True, tag="start_group"):
     """Start the group under this epoch. Ends with `GroupUp` or `GroupStartFailed`.
 
@@ -106,7 +115,17 @@ class Hello(Request, frozen=True, kw_only=True, tag="hello"):
 
 
 AnyRequest: TypeAlias = (
-    Hello | Configure | CleanUp | StartGroup | Extend | StopGroup | RestartResource | RunFence | CheckFence | Maintain
+    Hello
+    | Configure
+    | CleanUp
+    | Prepare
+    | StartGroup
+    | Extend
+    | StopGroup
+    | RestartResource
+    | RunFence
+    | CheckFence
+    | Maintain
 )
 
 

@@ -12,6 +12,7 @@ from hamail.ocf.process import Process
 
 FENCED = frozenset({"fenced", "confirmed by hand"})
 RELEASED = "released"
+PREPARE = "prepare"
 DEFAULT_TIMEOUT_MS = 20_000
 NS_PER_MS = 1_000_000
 HINT = "hamail-watch: pid={pid} start={start}"
@@ -74,6 +75,11 @@ class Call:
     @property
     def released(self) -> bool:
         return self.meta("hamail_evidence") == RELEASED
+
+    @property
+    def preparing(self) -> bool:
+        """hamail expects a start in a moment; see hamail.ocf.prepared."""
+        return self.meta("hamail_evidence") == PREPARE
 
     def remaining_s(self, reserve_s: float = 1.0) -> float:
         """Seconds left of this action's timeout, less a reserve to clean up in; never below 0.1."""

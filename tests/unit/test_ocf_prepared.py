@@ -1,0 +1,40 @@
+"""Answers found ahead of a start: used once, and only while fresh."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hamail.ocf import detached, prepared
+
+
+@pytest.fixture(autouse=True)
+def run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(detached, "RUN", tmp_path / "run")
+    yield
+
+
+def test_a_fresh_answer_is_given_once() -> None:
+    prepared.keep("dovecot", '{"base": "/run"}')
+    assert prepared.take("dovecot") == '{"base": "/run"}'
+    assert prepared.take("dovecot") is None
+
+
+def test_an_answer_without_text_is_still_an_answer() -> None:
+    prepared.keep("vip-eth0-10.0.0.1/24")
+    assert prepared.take("vip-eth0-10.0.0.1/24") == ""
+
+
+@pytest.mark.parametrize("age_s", [prepared.FRESH_S + 0.1, -5.0])
+def test_old_answers_and_those_of_another_boot_are_none(age_s: float) -> None:
+    prepared.keep("x", "text")
+    path = detached.note_path("x.prepared")
+    moment = float(path.read_text().split()[0])
+    path.write_text(f"{moment - age_s} text")
+    assert prepared.take("x") is None
+
+
+def test_garbage_is_no_answer() -> None:
+    detached.note_path("x.prepared").write_bytes(os.urandom(0) + b"what is this")
+    assert prepared.take("x") is None
