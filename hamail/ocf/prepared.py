@@ -11,7 +11,7 @@ FRESH_S = 3.0
 
 
 def keep(name: str, text: str = "") -> None:
-    note(f"{name}.prepared", f"{boottime_s():.3f} {text}")
+    note(f"{name}.prepared", f"{boottime_s()!r} {text}")  # in full: rounded up it would lie in the future
 
 
 def take(name: str) -> str | None:
