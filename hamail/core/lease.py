@@ -19,6 +19,7 @@ from hamail.model.state import ClusterState
 from hamail.model.timings import Timings
 
 MS = 1_000_000
+RENEWALS_PER_LEASE = 8
 FIRST_RETRY_MS = 50  # voters may learn of a grant a moment after its owner: ask for the first lease more often
 WAIT_MS_MAX = 600_000
 
@@ -31,6 +32,7 @@ class Ownership(Struct, frozen=True, kw_only=True):
     since_ns: int = 0  # when this node began to ask
     tries: int = 0  # requests so far
     sent_ns: int | None = None  # when the newest request was about to be sent; also its nonce
+    lease_ms: int = 0  # the lease that the newest request carries: its promises last for no longer one
     promised_by: frozenset[NodeName] = frozenset()
     until_ns: int = 0  # the lease ends here; 0 = none yet
 
@@ -39,7 +41,8 @@ def due(o: Ownership, now_ns: int, t: Timings) -> bool:
     """Is it time for the next request?"""
     if o.sent_ns is None:
         return True
-    pause_ms = t.renew_ms if o.until_ns else min(t.renew_ms, FIRST_RETRY_MS << min(o.tries - 1, 8))
+    renew_ms = min(t.renew_ms, o.lease_ms // RENEWALS_PER_LEASE)  # a lease from before `detection` grew is short
+    pause_ms = renew_ms if o.until_ns else min(renew_ms, FIRST_RETRY_MS << min(o.tries - 1, 8))
     return now_ns - o.sent_ns >= pause_ms * MS
 
 
@@ -49,18 +52,21 @@ def ask(o: Ownership, now_ns: int, t: Timings) -> tuple[Ownership, LeaseRequest]
     The nonce is that time: whichever request of this boot an answer belongs to, of this life of hamaild or of one
     before, its promise was made after the nonce, so a lease counted from the nonce is safe.
     """
-    o = msgspec.structs.replace(o, tries=o.tries + 1, sent_ns=now_ns, promised_by=frozenset())
+    o = msgspec.structs.replace(o, tries=o.tries + 1, sent_ns=now_ns, lease_ms=t.lease_ms, promised_by=frozenset())
     return o, LeaseRequest(group=o.group, epoch=o.epoch, nonce=now_ns, wait_ms=t.wait_ms)
 
 
 def receive(o: Ownership, voter: NodeName, answer: LeaseAnswer, majority: int, t: Timings) -> Ownership:
-    """Count a promise. The lease moves only when a majority has answered the newest request."""
+    """Count a promise. The lease moves only when a majority has answered the newest request.
+
+    `detection` may have changed since the request: the lease is never longer than what was promised.
+    """
     if answer.epoch != o.epoch or o.sent_ns is None or answer.nonce != o.sent_ns or not answer.promised:
         return o
     promised_by = o.promised_by | {voter}
     until = o.until_ns
     if len(promised_by) >= majority:
-        until = max(until, o.sent_ns + t.lease_ms * MS)
+        until = max(until, o.sent_ns + min(o.lease_ms, t.lease_ms) * MS)
     return msgspec.structs.replace(o, promised_by=promised_by, until_ns=until)
 
 

@@ -147,7 +147,9 @@ class Local:
         extended = lease.receive(o, voter, answer, self.e.majority(), self.e.timings)
         self.leases[answer.group] = extended
         held = self.held.get(answer.group)
-        if extended.until_ns > o.until_ns and held is not None and held.epoch == o.epoch:
+        # Also when the end has not moved: after `detection` was lowered, the soft deadline still does.
+        renewed = len(extended.promised_by) >= self.e.majority() > len(o.promised_by)
+        if renewed and held is not None and held.epoch == o.epoch:
             soft, hard = node.deadlines(extended, self.e.timings)
             self.ask(a.Extend(id=self.next_id(), group=answer.group, epoch=o.epoch, soft_ns=soft, hard_ns=hard))
         if extended.until_ns > o.until_ns and o.until_ns == 0:
