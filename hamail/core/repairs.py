@@ -11,6 +11,7 @@ from hamail.model.ids import GroupName, ResourceName
 if TYPE_CHECKING:
     from hamail.core.local import Local
 
+RESTART_FAILED = "; restart failed: "
 PAUSE_MS = 5000  # between restarts beyond the allowed number, when no other node could take the group
 
 
@@ -93,7 +94,8 @@ class Repairs:
     def restarted(self, n: a.ResourceRestarted) -> None:
         e, key = self.l.e, (n.group, n.resource)
         if not n.ok:
-            detail = f"restart failed: {n.detail}"
+            first = self._why.get(key, "").partition(RESTART_FAILED)[0]  # an operator needs the cause, not only its result
+            detail = f"{first}{RESTART_FAILED}{n.detail}"
             self.l.mark(n.group, n.epoch, n.resource, "up")  # so that the failure is looked at afresh
             self.failed(a.ResourceFailed(group=n.group, epoch=n.epoch, resource=n.resource, detail=detail, fatal=True))
             return
