@@ -8,13 +8,16 @@ import random
 from collections.abc import Callable
 from functools import partial
 
+from hamail.core.effects import Effect, Send
 from hamail.model import commands as c
 from hamail.model.ids import NodeName
+from hamail.model.messages import ReleaseAnswer
 from hamail.model.spec import Requirement
 from hamail.model.state import Phase
 from hamail.simulation.agenda import MS
 from hamail.simulation.checker import Violation
 from hamail.simulation.fence_device import Mood
+from hamail.simulation.machine import Machine
 from hamail.simulation.spec import cluster
 from hamail.simulation.world import World
 
@@ -24,18 +27,33 @@ QUIET_MS = 10_000
 
 
 class Chaos:
-    def __init__(self, seed: int, requires: Requirement, *, faults_ms: int = 40_000) -> None:
+    """`only`: names of the kinds of faults to use instead of a random mixture."""
+
+    def __init__(
+        self,
+        seed: int,
+        requires: Requirement,
+        *,
+        faults_ms: int = 40_000,
+        only: tuple[str, ...] = (),
+        late_share: float | None = None,
+        rates_ppm: dict[NodeName, int] | None = None,
+    ) -> None:
         self._rng = random.Random(seed)  # noqa: S311 - reproducible on purpose
-        rates = {n: self._rng.choice((-RATE_PPM_MAX, 0, RATE_PPM_MAX)) for n in ("n1", "n2", "n3")}
+        rates = rates_ppm or {n: self._rng.choice((-RATE_PPM_MAX, 0, RATE_PPM_MAX)) for n in ("n1", "n2", "n3")}
         levels = {Requirement.FENCING: 2, Requirement.WATCHDOG: 0, Requirement.LEASE: 0}[requires]
         dogs = frozenset({"n1", "n2"}) if requires is Requirement.WATCHDOG else frozenset[NodeName]()
         self.requires = requires
         self.faults_ms = faults_ms
         self.world = World(cluster(requires=requires, levels=levels), seed=seed, watchdogs=dogs, rates_ppm=rates)
-        self.world.log.late_share = self._rng.choice((0.0, 0.0, 0.1, 0.3))
+        drawn = self._rng.choice((0.0, 0.0, 0.1, 0.3))
+        self.world.log.late_share = drawn if late_share is None else late_share
         kinds = self._kinds()
         share = self._rng.uniform(0.3, 1.0)
         self._kinds_used = [k for k in kinds if self._rng.random() < share] or kinds
+        if only:
+            self._kinds_used = [k for k in kinds if k.__name__.removeprefix("_") in only]
+            assert {k.__name__.removeprefix("_") for k in self._kinds_used} == set(only), f"unknown kinds in {only}"
         for machine in self.world.machines.values():
             machine.reboot_ms = self._rng.choice((2000, 8000))
             machine.start_ms = self._rng.choice((20, 100, 300))
@@ -61,6 +79,8 @@ class Chaos:
             self._break_link,
             self._one_way,
             self._slow,
+            self._slow_answers,
+            self._die_after_yes,
             self._reconnect,
             self._kill_daemon,
             self._restart_daemon,
@@ -104,7 +124,7 @@ class Chaos:
         name = self._owner()
         self._remark(f"{name} is isolated")
         self.world.isolate(name)
-        self.world.agenda.after_ms(self._rng.choice((1500, 4000, 6000, 15_000)), self._reconnect)
+        self.world.agenda.after_ms(self._rng.uniform(1500, 9000), self._reconnect)
 
     def _break_link(self) -> None:
         a, b = self._rng.sample(("n1", "n2", "n3"), 2)
@@ -121,6 +141,32 @@ class Chaos:
         delay_ms = self._rng.choice((100, 400, 800))
         self._remark(f"from {a} to {b} it takes {delay_ms} ms longer")
         self.world.network.slow_ms[a, b] = delay_ms
+
+    def _slow_answers(self) -> None:
+        """Everything that is sent to one node arrives late."""
+        name, delay_ms = self._owner(), self._rng.choice((100, 400))
+        self._remark(f"to {name} everything takes {delay_ms} ms longer")
+        for other in self.world.machines:
+            self.world.network.slow_ms[other, name] = delay_ms
+
+    def _die_after_yes(self) -> None:
+        """hamaild on the next voter that says that its promise has run out dies, and hears the owner again."""
+
+        def strike(machine: Machine, effect: Effect) -> bool:
+            said_yes = isinstance(effect, Send) and isinstance(effect.message, ReleaseAnswer) and effect.message.yes
+            if said_yes:
+                self.world.agenda.after_ms(0, partial(self._die, machine.name))
+            return said_yes
+
+        self.world.failpoints.append(strike)
+
+    def _die(self, name: NodeName) -> None:
+        machine = self.world.machines[name]
+        self._remark(f"hamaild on {name} dies after its yes")
+        machine.end_daemon()
+        machine.after_ms(50, machine.start_daemon)
+        for owner in ("n1", "n2"):
+            self.world.network.mend(name, owner)
 
     def _reconnect(self) -> None:
         self._remark("all links are well")

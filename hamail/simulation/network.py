@@ -29,6 +29,9 @@ class Network:
         self.block(a, b)
         self.block(b, a)
 
+    def mend(self, a: NodeName, b: NodeName) -> None:
+        self._blocked -= {(a, b), (b, a)}
+
     def heal(self) -> None:
         self._blocked.clear()
         self.slow_ms.clear()
