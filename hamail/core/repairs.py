@@ -94,7 +94,7 @@ class Repairs:
     def restarted(self, n: a.ResourceRestarted) -> None:
         e, key = self.l.e, (n.group, n.resource)
         if not n.ok:
-            first = self._why.get(key, "").partition(RESTART_FAILED)[0]  # an operator needs the cause, not only its result
+            first = self._why.get(key, "").partition(RESTART_FAILED)[0]  # the cause, not only what it led to
             detail = f"{first}{RESTART_FAILED}{n.detail}"
             self.l.mark(n.group, n.epoch, n.resource, "up")  # so that the failure is looked at afresh
             self.failed(a.ResourceFailed(group=n.group, epoch=n.epoch, resource=n.resource, detail=detail, fatal=True))
