@@ -356,6 +356,7 @@ class Local:
 
     def _start_failed(self, n: a.GroupStartFailed) -> None:
         self._begun.add((n.group, n.epoch))
+        self._stopping.discard((n.group, n.epoch))  # a stop that was asked for meanwhile has ended with it
         if n.clean:
             self.held.pop(n.group, None)
         elif n.group in self.held:

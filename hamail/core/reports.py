@@ -47,7 +47,7 @@ class Reports:
             if g.phase is Phase.STARTING and status.state == "up":
                 started = c.Started(at_ms=e.at_ms, group=name, node=e.me, epoch=g.epoch)
                 e.propose(f"started {name} {g.epoch}", started)
-            elif g.phase in (Phase.ACTIVE, Phase.STOPPING) and status.state == "stop_failed" and not g.stuck:
+            elif g.phase in HELD and status.state == "stop_failed" and not g.stuck and not self.about(name, g.epoch):
                 self.stop_failed(name, g.epoch, "", "its executor holds it after a failed stop")
 
     def _doubt(self) -> None:
