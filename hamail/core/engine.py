@@ -96,7 +96,8 @@ class Engine:
             case LeaseRequest():
                 self.emit(*self._promise(sender, message))
             case LeaseAnswer():
-                self.local.lease_answer(sender, message)
+                if not self.problem:
+                    self.local.lease_answer(sender, message)
             case ReleaseRequest():
                 self.emit(*self.release(sender, message))
             case ReleaseAnswer():

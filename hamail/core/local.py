@@ -66,6 +66,15 @@ class Local:
         """Does the log know this life of this node? What an earlier life was granted must not be touched."""
         return self.incarnation is not None and self.e.state.node(self.e.me).incarnation == self.incarnation
 
+    @property
+    def watchdog_armed(self) -> bool:
+        """Does it reset this machine within the time that the others wait for? Drivers round to what they can."""
+        return self.watchdog.armed and self.watchdog.timeout_s <= self._watchdog_s_max()
+
+    def _watchdog_s_max(self) -> int:
+        spec = self.e.state.spec if self.e.state.config.revision else self.e.bootstrap
+        return max(self.e.state.watchdog_timeout_s_max, spec.watchdog_timeout_s)
+
     def why_passive(self) -> str:
         """Why this node could not take a group now; empty when it could."""
         e = self.e
@@ -92,7 +101,7 @@ class Local:
             alive=True,
             ready=not why,
             detail=why,
-            watchdog_armed=self.watchdog.armed,
+            watchdog_armed=self.watchdog_armed,
             fence_ready=self.fences.ready,
         )
 
@@ -223,6 +232,9 @@ class Local:
             self.e.note("info", f"adopted from the executor: {held}")
         if not n.watchdog.armed and n.watchdog.detail:
             self.e.note("warning", n.watchdog.detail)
+        elif n.watchdog.armed and not self.watchdog_armed:
+            slow = f"the watchdog takes {n.watchdog.timeout_s} s, but the others wait for {self._watchdog_s_max()} s"
+            self.e.note("warning", f"{slow}: it does not count as armed. Make watchdog_timeout what the driver takes")
 
     def _cleaned(self, n: a.Cleaned) -> None:
         self.clean = n.ok
@@ -288,7 +300,7 @@ class Local:
             node=self.e.me,
             incarnation=self.incarnation,
             after=newest_life(self.e.state.node(self.e.me)),
-            watchdog_armed=self.watchdog.armed,
+            watchdog_armed=self.watchdog_armed,
         )
         self.e.propose("join", join)
 
