@@ -1,0 +1,71 @@
+"""A node that has failed takes no part any more, whatever still arrives; and it calls no watchdog armed that is not."""
+
+import msgspec
+
+from hamail.core.effects import Ask
+from hamail.core.engine import Engine
+from hamail.model import actions as a
+from hamail.model import commands as c
+from hamail.model.messages import LeaseAnswer, LeaseRequest
+from hamail.model.state import Evidence, Incarnation
+from hamail.simulation.spec import cluster
+
+MS = 1_000_000
+INCARNATION = Incarnation(boot_id="b", executor_id="x")
+
+
+def ready(watchdog: a.WatchdogStatus = a.WatchdogStatus()) -> Engine:
+    """n1, caught up, connected to its executor and joined."""
+    spec = cluster()
+    engine = Engine(me="n1", bootstrap=spec, source="", barred={}, life="1", now_ns=0)
+    engine.apply(1, c.ApplyConfig(at_ms=0, spec=spec, source="", expected_revision=0))
+    engine.apply(2, c.Barrier(at_ms=0, node="n1", reason="1"))
+    welcome = a.Welcome(incarnation=INCARNATION, groups={}, watchdog=watchdog, clean=True)
+    engine.notice(welcome, 10 * MS, 0)
+    engine.apply(3, c.Join(at_ms=0, node="n1", incarnation=INCARNATION))
+    return engine
+
+
+def granted(engine: Engine) -> LeaseRequest:
+    """mail is n1's; the request for its first lease."""
+    engine.apply(4, c.Grant(at_ms=0, group="mail", node="n1", expected_epoch=0, evidence=Evidence.NEVER_OWNED))
+    sent = [e.message for e in engine.react(20 * MS, 0) if hasattr(e, "message")]
+    return next(m for m in sent if isinstance(m, LeaseRequest))
+
+
+def starts(effects) -> list[a.StartGroup]:
+    return [e.request for e in effects if isinstance(e, Ask) and isinstance(e.request, a.StartGroup)]
+
+
+def promise(request: LeaseRequest) -> LeaseAnswer:
+    return LeaseAnswer(group="mail", epoch=request.epoch, nonce=request.nonce, promised=True)
+
+
+def test_the_first_lease_starts_the_group():
+    engine = ready()
+    assert starts(engine.message("n2", promise(granted(engine)), 25 * MS, 0))
+
+
+def test_a_lease_that_comes_after_a_failure_starts_nothing():
+    engine = ready()
+    request = granted(engine)
+    engine.fail("the journal cannot be written")
+    assert not starts(engine.message("n2", promise(request), 25 * MS, 0))
+
+
+def test_a_watchdog_slower_than_the_others_believe_is_not_armed():
+    """Drivers round the time-out to what they can; the others wait for the configured one."""
+    exact = a.WatchdogStatus(device="/dev/watchdog", armed=True, timeout_s=5)
+    assert ready(exact).facts().node("n1").watchdog_armed
+    slow = msgspec.structs.replace(exact, timeout_s=30)
+    engine = ready(slow)
+    assert not engine.facts().node("n1").watchdog_armed
+    joins = [e.command for e in _rejoin(slow) if isinstance(getattr(e, "command", None), c.Join)]
+    assert [j.watchdog_armed for j in joins] == [False]
+
+
+def _rejoin(watchdog: a.WatchdogStatus):
+    engine = ready()
+    engine.proposed("join", c.Outcome(index=3, accepted=True))
+    other = Incarnation(boot_id="b", executor_id="y")
+    return engine.notice(a.Welcome(incarnation=other, groups={}, watchdog=watchdog, clean=True), 30 * MS, 0)
