@@ -449,6 +449,7 @@ class Group:
         self._tell_up(self._resources[name].spec, took_ms)
 
     def _tell_up(self, spec: ResourceSpec, took_ms: int) -> None:
+        log.info("%s is up after %d ms", spec.name, took_ms)
         self._tell(
             ResourceUp(
                 group=self.spec.name,
