@@ -285,6 +285,8 @@ class Local:
             groups = tuple(spec.groups[g] for g in sorted(spec.groups))
             self.ask(a.Configure(id=self.next_id(), cluster=spec.name, groups=groups))
         asked_ns, now_ns = self._clean_asked_ns, self.e.now_ns
+        if self.e.state.maintenance.on or self.maintenance.suspended:
+            return  # nothing is stopped now, also not what an executor that was replaced meanwhile has left running
         if not self.clean and (asked_ns is None or now_ns - asked_ns >= CLEAN_RETRY_MS * MS):
             self._clean_asked_ns = now_ns
             self.ask(a.CleanUp(id=self.next_id()))

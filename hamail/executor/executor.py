@@ -108,18 +108,24 @@ class Executor:
         """
         page = self._ledger.page
         left: list[str] = []
-        if page.groups and not page.maintenance:
+        self._last_epoch = {held.spec.name: held.epoch for held in page.groups}
+        if page.maintenance:
+            log.warning("maintenance: what an executor before this one has left running stays as it is")
+            self._cluster = page.cluster
+            self._maintenance = True
+            self._deadman.suspend(True)
+        elif page.groups:
             names = ", ".join(held.spec.name for held in page.groups)
             log.warning("an executor has died here while it held %s: stopping that", names)
             self._cluster = page.cluster
             left = [words for held in page.groups if (words := await self._clean_one(held.spec))]
-            self._last_epoch = {held.spec.name: held.epoch for held in page.groups}
         doomed = "; ".join(left) or page.doomed
         if doomed:
             self._doom(doomed)
-        else:
-            self._ledger.write(Page(boot_id=page.boot_id))
-            self.watchdog.arm()
+            return
+        if not page.maintenance:
+            self._remember(Page(boot_id=page.boot_id))
+        self.watchdog.arm()
 
     async def run(self) -> None:
         """The heartbeat of the process: feeds the watchdog and polices the node, until cancelled."""
@@ -270,11 +276,15 @@ class Executor:
             refused = self._deadman.arm(name, request.epoch, request.soft_ns, request.hard_ns, boottime_ns())
         if refused:
             return refused
-        self._rearm()
-        self._last_epoch[name] = request.epoch
         context = self._context(name, request.epoch, str(request.evidence))
         group = self._held[name] = Group(request.group, context, self._tools, self.tell, self._ended)
-        self._note()
+        unwritten = self._note()
+        if unwritten:
+            del self._held[name]
+            self._deadman.disarm(name)
+            return f"{unwritten}; nothing was started"
+        self._rearm()
+        self._last_epoch[name] = request.epoch
         group.start(self._look_lock(name), clean_first=self._cleaned.pop(name, None) != request.group)
         return ""
 
@@ -372,15 +382,15 @@ class Executor:
 
     def _doom(self, why: str) -> None:
         """This machine must not go on: also a restarted executor will not feed its watchdog."""
+        self.watchdog.starve(why)  # first: nothing that may fail comes before it
         if not self._ledger.page.doomed:
-            self._ledger.write(msgspec.structs.replace(self._ledger.page, doomed=why))
-        self.watchdog.starve(why)
+            self._remember(msgspec.structs.replace(self._ledger.page, doomed=why))
 
-    def _note(self) -> None:
-        """Remember what is held, before anything is done under it."""
+    def _note(self) -> str:
+        """Remember what is held, before anything is done under it. Returns why not, "" when done."""
         groups = tuple(Held(spec=group.spec, epoch=group.epoch) for group in self._held.values())
         page = self._ledger.page
-        self._ledger.write(
+        return self._remember(
             Page(
                 boot_id=page.boot_id,
                 cluster=self._cluster,
@@ -389,6 +399,15 @@ class Executor:
                 doomed=page.doomed,
             )
         )
+
+    def _remember(self, page: Page) -> str:
+        try:
+            self._ledger.write(page)
+        except OSError as error:
+            why = f"what this executor holds cannot be written down: {error.strerror or error}"
+            log.critical("%s", why)
+            return why
+        return ""
 
     def _deadline(self, name: str) -> tuple[int, int]:
         deadline = self._deadman.get(name)

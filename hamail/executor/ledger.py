@@ -4,6 +4,7 @@ A new executor must neither leave the services of a dead one running with nobody
 watchdog that the dead one had given up. So it reads here first.
 """
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -48,7 +49,9 @@ class Ledger:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             # no fsync: a crash of this process loses nothing of it, and a crash of the machine ends its meaning
-            os.write(descriptor, msgspec.json.encode(page))
+            data = msgspec.json.encode(page)
+            if os.write(descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
         new.replace(self._path)

@@ -69,3 +69,30 @@ def _rejoin(watchdog: a.WatchdogStatus):
     engine.proposed("join", c.Outcome(index=3, accepted=True))
     other = Incarnation(boot_id="b", executor_id="y")
     return engine.notice(a.Welcome(incarnation=other, groups={}, watchdog=watchdog, clean=True), 30 * MS, 0)
+
+
+def test_an_executor_replaced_during_maintenance_is_not_asked_to_clean_up():
+    """It would stop what runs, which maintenance promises not to do; it is asked when maintenance is over."""
+    engine = ready()
+    engine.apply(4, c.SetMaintenance(at_ms=0, on=True))
+    other = Incarnation(boot_id="b", executor_id="y")
+
+    def asked(effects) -> list[type]:
+        return [type(e.request) for e in effects if isinstance(e, Ask)]
+
+    fresh = asked(engine.notice(a.Welcome(incarnation=other, groups={}, watchdog=WD, clean=False), 30 * MS, 0))
+    assert a.CleanUp not in fresh
+    assert a.Maintain in fresh
+    engine.notice(a.Accepted(id=_last_maintain(engine)), 31 * MS, 0)
+    engine.apply(5, c.SetMaintenance(at_ms=0, on=False))
+    ended = asked(engine.react(2000 * MS, 0))
+    assert a.Maintain in ended
+    assert a.CleanUp not in ended  # the executor would refuse it
+    assert a.CleanUp in asked(engine.notice(a.Accepted(id=_last_maintain(engine)), 2001 * MS, 0))
+
+
+WD = a.WatchdogStatus()
+
+
+def _last_maintain(engine: Engine) -> int:
+    return max(i for i, r in engine.local._pending.items() if isinstance(r, a.Maintain))

@@ -10,8 +10,9 @@ from executor_world import root_folder, world, write_agent
 
 from hamail.executor.clock import BootTimer, boottime_ns
 from hamail.executor.deadman import Deadman
+from hamail.executor.ledger import Ledger, Page
 from hamail.executor.watchdog import WDIOC_GETSUPPORT, WDIOC_GETTIMEOUT, WDIOC_KEEPALIVE, Watchdog
-from hamail.model.actions import DeadlinePassed, Extend, GroupDown, GroupStopFailed, GroupUp, Maintain
+from hamail.model.actions import DeadlinePassed, Extend, GroupDown, GroupStopFailed, GroupUp, Maintain, StopGroup
 
 S = 10**9
 
@@ -217,3 +218,49 @@ async def test_maintenance_suspends_everything(folder):
         await asyncio.sleep(0.1)
         assert not w.notices
         assert await w.executor.shutdown()  # an upgrade: leaves what runs
+
+
+@pytest.mark.root
+async def test_what_cannot_be_written_down_is_not_started(folder, monkeypatch):
+    """A new life of the executor would not know of it, and nobody would mind its deadline."""
+    async with world(folder) as w:
+        group = w.group(w.resource("smtp"))
+        assert (await w.clean(group)).ok
+
+        def full(_page):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(w.executor._ledger, "write", full)
+        assert "nothing was started" in w.start(group, epoch=1)
+        assert w.executor.welcome().groups == {}
+        assert w.log("smtp").count("start") == 0
+        monkeypatch.undo()
+        assert w.start(group, epoch=2) == ""
+        await w.wait_for(GroupUp)
+        monkeypatch.setattr(w.executor._ledger, "write", full)
+        assert w.ask(StopGroup, group="mail", epoch=2, why="test") == ""
+        await w.wait_for(GroupDown)  # a stop does not depend on it
+
+
+@pytest.mark.root
+async def test_the_watchdog_starves_also_when_that_cannot_be_written_down(folder, monkeypatch):
+    fake = FakeWatchdog(folder / "watchdog")
+    async with world(folder, fake.watchdog) as w:
+
+        def full(_page):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(w.executor._ledger, "write", full)
+        w.executor._hard_passed("mail", None)
+        assert not w.executor.watchdog.status().armed
+
+
+def test_a_page_that_was_cut_off_does_not_replace_the_one_before(tmp_path, monkeypatch):
+    ledger = Ledger(tmp_path / "held", "boot")
+    ledger.write(Page(boot_id="boot", cluster="c"))
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:5]))
+    with pytest.raises(OSError, match="No space"):
+        ledger.write(Page(boot_id="boot", cluster="d"))
+    monkeypatch.undo()
+    assert Ledger(tmp_path / "held", "boot").page.cluster == "c"

@@ -15,7 +15,7 @@ import pytest
 from executor_world import Client, root_folder, service_agent, write_agent
 
 from hamail.executor.clock import boottime_ns
-from hamail.model.actions import Cleaned, CleanUp, Configure, GroupUp, StartGroup
+from hamail.model.actions import Accepted, Cleaned, CleanUp, Configure, GroupUp, Maintain, Refused, StartGroup
 from hamail.model.spec import GroupSpec, ResourceSpec
 from hamail.model.state import Evidence
 
@@ -160,6 +160,31 @@ async def test_a_restarted_executor_does_not_feed_a_watchdog_that_was_given_up(p
     ledger.write_bytes(b"garbage")
     process.start()
     assert "cannot be read" in (await Client.connect(process.socket)).welcome.watchdog.detail
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_an_executor_replaced_during_maintenance_touches_nothing(process, number):
+    pid = await bring_up(process)
+    client = await Client.connect(process.socket)
+    client.send(Maintain(id=4, on=True))
+    await client.next(Accepted)
+    assert process.stop(number) == (0 if number == signal.SIGTERM else -number)
+    for _life in range(2):  # and the one after it knows it as well
+        process.start()
+        client = await Client.connect(process.socket)
+        assert client.welcome.maintenance and not client.welcome.clean
+        client.send(Configure(id=1, cluster="c", groups=(group_in(process.folder),)))
+        client.send(CleanUp(id=2))
+        assert "maintenance" in (await client.next(Refused)).why
+        assert not gone(pid)
+        process.stop(signal.SIGKILL)
+    process.start()
+    client = await Client.connect(process.socket)
+    client.send(Maintain(id=1, on=False))
+    client.send(Configure(id=2, cluster="c", groups=(group_in(process.folder),)))
+    client.send(CleanUp(id=3))
+    assert (await client.next(Cleaned)).ok
+    assert gone(pid)
 
 
 async def test_only_one_executor_per_node(process):
