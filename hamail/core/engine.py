@@ -62,6 +62,7 @@ class Engine:
         self.local = Local(self)
         self.leading = False
         self.problem = ""  # of the journal or the log: passive while it is not empty
+        self.hindrance = ""  # of the log, passing by itself: until then this node learns of nothing that it should do
         self.leaving_until_ns = 0
         self._out: list[Effect] = []
         self._inflight: dict[str, int] = {}  # key of a proposal -> when to forget it

@@ -80,6 +80,8 @@ class Local:
         e = self.e
         if e.problem:
             return e.problem
+        if e.hindrance:
+            return e.hindrance
         if not e.voter.past_barrier:
             return "it has not caught up with the log since it started"
         if not membership.hears_majority(e.members, e.now_ns, e.timings):

@@ -157,6 +157,7 @@ class Shell:
         health = self.consensus.health()
         if health.problem:
             self.engine.fail(health.problem)
+        self.engine.hindrance = health.hindrance
         self.engine.leadership(health.is_leader and health.caught_up_term and not health.problem)
 
     def _tick(self) -> None:
