@@ -94,7 +94,7 @@ def _rows() -> tuple[Row, ...]:
         *row(doubtful, w.OWNER_BACK, p.STARTING, "{node} is heard again and keeps {group}."),
         *row(doubtful, w.TRY_AGAIN, p.STOPPING, "{node} tries once more to stop {group}: {why}"),
         *row((*held, *doubtful), w.FENCED, p.IDLE, "{group} is free to start elsewhere: {node} was fenced."),
-        *row((*held, *doubtful), w.CONFIRMED, p.IDLE, "{group} is free to start elsewhere: {node} is off."),
+        *row(doubtful, w.CONFIRMED, p.IDLE, "{group} is free to start elsewhere: {node} is off."),
         *row(
             (*held, *doubtful), w.REJOINED, p.IDLE, "{group} is free to start: {node} has restarted and holds nothing."
         ),
