@@ -16,6 +16,7 @@ from hamail.executor.clock import NS_PER_MS, BootTimer, boottime_ns
 from hamail.executor.deadman import Deadline, Deadman
 from hamail.executor.fences import Fences
 from hamail.executor.groups import Group
+from hamail.executor.kinds import Kind
 from hamail.executor.ledger import Held, Ledger, Page
 from hamail.executor.police import TICK_S, AddressEvents, Police
 from hamail.executor.processes import Processes
@@ -150,6 +151,9 @@ class Executor:
     async def shutdown(self) -> bool:
         """Stop every held group; True when all is verified stopped (or under maintenance), and it is safe to disarm."""
         self._stopping = True
+        # First of all: once a group is free, it must not be given back to this node, which could not start it.
+        self._clean = False
+        self.tell(Cleaned(ok=False, detail="its executor is being stopped"))
         if not self._maintenance:
             for _try in range(SHUTDOWN_TRIES_MAX):
                 groups = list(self._held.values())
@@ -262,6 +266,7 @@ class Executor:
         if left:
             return f"group {spec.name}: {'; '.join(left)}"
         self._cleaned[spec.name] = spec
+        self._spawn(self._rehearse(spec, frozenset({Kind.SERVICE})))
         return ""
 
     def _start_group(self, request: StartGroup) -> str:
@@ -293,10 +298,13 @@ class Executor:
             return ""  # nothing will be started here, so there is nothing to find out
         if not NAME.fullmatch(spec.name) or len(spec.resources) > RESOURCES_MAX:
             return f"group {spec.name!r} has no usable name, or more than {RESOURCES_MAX} resources"
+        self._spawn(self._rehearse(spec, frozenset({Kind.ADDRESS})))
+        return ""
+
+    async def _rehearse(self, spec: GroupSpec, kinds: frozenset[Kind]) -> None:
         # process sets of its own: what it runs never meets what the start runs
         context = self._context(f"{spec.name}.prepare", 0, PREPARE)
-        self._spawn(Group(spec, context, self._tools, self.tell, _nothing).rehearse())
-        return ""
+        await Group(spec, context, self._tools, self.tell, _nothing).rehearse(kinds)
 
     def _may_not_start(self, request: StartGroup) -> str:
         name = request.group.name

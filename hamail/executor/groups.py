@@ -143,14 +143,15 @@ class Group:
         left = await self._stop_ordered(found)
         return [f"{name}: {'; '.join(words)}" for name, words in left.items()] + await self._verify()
 
-    async def rehearse(self) -> None:
+    async def rehearse(self, kinds: frozenset[Kind]) -> None:
         """Let our own agents find out ahead what their start needs to know. What they say is no verdict."""
         try:
             await self._prepare()
         except AgentError as error:
             log.warning("group %s could not be started here: %s", self.spec.name, error)
             return
-        await asyncio.gather(*(r.rehearse() for r in self._resources.values() if is_own(r.spec.agent)))
+        chosen = [r for r in self._resources.values() if is_own(r.spec.agent) and r.kind in kinds]
+        await asyncio.gather(*(r.rehearse() for r in chosen))
 
     async def evict(self, addresses: frozenset[str]) -> list[str]:
         """Stop the address resources that have one of these. Returns what is left; never raises."""

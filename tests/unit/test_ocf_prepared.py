@@ -38,3 +38,28 @@ def test_old_answers_and_those_of_another_boot_are_none(age_s: float) -> None:
 def test_garbage_is_no_answer() -> None:
     detached.note_path("x.prepared").write_bytes(os.urandom(0) + b"what is this")
     assert prepared.take("x") is None
+
+
+def test_what_was_read_from_files_is_true_until_one_of_them_changes(tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    (folder / "conf.d").mkdir(parents=True)
+    (folder / "conf.d" / "10-mail.conf").write_text("mail_location = maildir:/srv/mail/%u")
+    prepared.remember("dovecot", "settings", prepared.fingerprint(folder))
+    assert prepared.recall("dovecot", folder) == "settings"
+    assert prepared.recall("dovecot", folder) == "settings"
+    (folder / "conf.d" / "10-mail.conf").write_text("mail_location = maildir:/srv/post/%u")
+    assert prepared.recall("dovecot", folder) is None
+
+
+def test_a_new_file_counts_as_a_change(tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    (folder / "main.cf").write_text("x")
+    prepared.remember("postfix", "settings", prepared.fingerprint(folder))
+    (folder / "master.cf").write_text("y")
+    assert prepared.recall("postfix", folder) is None
+
+
+def test_what_cannot_be_seen_is_not_remembered(tmp_path: Path) -> None:
+    prepared.remember("x", "text", prepared.fingerprint(tmp_path / "nowhere"))
+    assert prepared.recall("x", tmp_path / "nowhere") is None
