@@ -306,7 +306,7 @@ class Local:
             after=newest_life(self.e.state.node(self.e.me)),
             watchdog_armed=self.watchdog_armed,
         )
-        self.e.propose("join", join)
+        self.e.propose(f"join {self.incarnation.executor_id} {join.after}", join)
 
     # ---- groups ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,236 @@
+"""One engine, driven by hand: what it must never do, and what it must not forget to do."""
+
+from msgspec.structs import replace
+
+from hamail.core import effects as fx
+from hamail.core.apply import empty_state
+from hamail.core.engine import Engine
+from hamail.core.local import STOP_RETRY_MS
+from hamail.model import actions as a
+from hamail.model import commands as c
+from hamail.model.messages import Heartbeat, LeaseAnswer, LeaseRequest, ReleaseAnswer, ReleaseRequest
+from hamail.model.spec import Requirement
+from hamail.model.state import Evidence, Incarnation
+from hamail.simulation.spec import cluster
+
+MS = 1_000_000
+LIFE = Incarnation("boot-1", "x1")
+
+
+class Bench:
+    """n1 with its executor; the test plays the log, the peers and the executor."""
+
+    def __init__(self, requires=Requirement.LEASE, levels=0, *, me="n1"):
+        self.spec = cluster(requires=requires, levels=levels)
+        self.now = 0
+        self.index = 0
+        self.e = Engine(me=me, bootstrap=self.spec, source="", barred={}, life="a", now_ns=0)
+        self.did: list[fx.Effect] = []
+        self.commit(c.ApplyConfig(at_ms=0, spec=self.spec, source="", expected_revision=0))
+        self.commit(c.Barrier(at_ms=0, node=me, reason="a"))
+
+    def commit(self, command):
+        self.index += 1
+        outcome = self.e.apply(self.index, command)
+        self.did += self.e.react(self.now * MS, 0)
+        return outcome
+
+    def tick(self, ms=50):
+        self.now += ms
+        self.did += self.e.tick(self.now * MS, 0)
+
+    def notice(self, notice):
+        self.did += self.e.notice(notice, self.now * MS, 0)
+
+    def hear(self, sender, message):
+        self.did += self.e.message(sender, message, self.now * MS, 0)
+
+    def peers_are_there(self):
+        for name in ("n2", "n3"):
+            self.hear(name, Heartbeat(sequence=1, incarnation=None, silent_ms={}, applied=0, ready=True))
+
+    def welcome(self, life=LIFE, groups=None, clean=True):
+        self.notice(a.Welcome(incarnation=life, groups=groups or {}, watchdog=a.WatchdogStatus(), clean=clean))
+
+    def take(self, kind):
+        """Effects of this kind since the last look; for requests and commands, what they carry."""
+        found = []
+        for effect in self.did:
+            inner = getattr(effect, "request", None) or getattr(effect, "command", None)
+            inner = inner or getattr(effect, "message", None) or effect
+            if isinstance(inner, kind):
+                found.append(inner)
+        self.did = [] if kind is fx.Effect else self.did
+        return found
+
+    def forget(self):
+        self.did = []
+
+    def joined(self):
+        self.peers_are_there()
+        self.welcome()
+        self.tick()
+        join = self.take(c.Join)[-1]
+        assert self.commit(join).accepted
+        return self
+
+    def granted(self):
+        command = c.Grant(at_ms=0, group="mail", node="n1", expected_epoch=0, evidence=Evidence.NEVER_OWNED)
+        assert self.commit(command).accepted
+        self.epoch = self.index
+        return self
+
+    def leased(self):
+        """A voter promises what was asked for last."""
+        request = self.take(LeaseRequest)[-1]
+        self.hear("n2", LeaseAnswer(group="mail", epoch=self.epoch, nonce=request.nonce, promised=True))
+        return self
+
+    def up(self):
+        self.notice(a.GroupUp(group="mail", epoch=self.epoch, took_ms=1))
+        self.commit(self.take(c.Started)[-1])
+        self.forget()
+        return self
+
+
+def test_a_group_starts_only_with_a_lease():
+    b = Bench().joined().granted()
+    assert not b.take(a.StartGroup)
+    b.leased()
+    start = b.take(a.StartGroup)[-1]
+    assert start.epoch == b.epoch
+    assert start.soft_ns < start.hard_ns <= (b.now + b.e.timings.lease_ms) * MS
+
+
+def test_nothing_starts_under_the_grant_of_an_earlier_life():
+    b = Bench().joined().granted()
+    b.forget()
+    b.welcome(replace(LIFE, executor_id="x2"))
+    b.tick(1000)
+    request = b.take(LeaseRequest)[-1]
+    b.hear("n2", LeaseAnswer(group="mail", epoch=b.epoch, nonce=request.nonce, promised=True))
+    b.tick()
+    assert not b.take(a.StartGroup)
+    assert b.take(c.Join), "it joins anew instead"
+
+
+def test_a_reported_end_is_final():
+    b = Bench().joined().granted().leased()
+    b.notice(a.GroupDown(group="mail", epoch=b.epoch, took_ms=1))
+    assert b.take(c.Released)
+    b.forget()
+    for _ in range(40):
+        b.tick()
+    assert not b.take(a.StartGroup)
+
+
+def test_a_refused_start_is_verified_before_it_is_reported():
+    b = Bench().joined().granted().leased()
+    b.notice(a.Refused(id=b.take(a.StartGroup)[-1].id, why="no such agent"))
+    assert not b.take(c.StartFailed)
+    assert b.take(a.StopGroup)
+    b.notice(a.GroupDown(group="mail", epoch=b.epoch, took_ms=1))
+    failed = b.take(c.StartFailed)[-1]
+    assert failed.clean
+    assert "no such agent" in failed.detail
+
+
+def test_a_refused_start_with_leftovers_is_not_clean():
+    b = Bench().joined().granted().leased()
+    b.notice(a.Refused(id=b.take(a.StartGroup)[-1].id, why="held under another epoch"))
+    b.notice(a.GroupStopFailed(group="mail", epoch=b.epoch, resource="store", detail="busy"))
+    assert not b.take(c.StartFailed)[-1].clean
+
+
+def test_a_refused_stop_is_asked_for_again():
+    b = Bench().joined().granted().leased().up()
+    b.commit(c.SetStandby(at_ms=0, node="n1", standby=True))
+    b.notice(a.Refused(id=b.take(a.StopGroup)[-1].id, why="maintenance is on"))
+    b.forget()
+    b.tick(STOP_RETRY_MS - 100)
+    assert not b.take(a.StopGroup)
+    b.tick(200)
+    assert b.take(a.StopGroup)
+
+
+def test_reports_are_repeated_until_the_log_knows():
+    b = Bench().joined().granted().leased()
+    b.notice(a.GroupUp(group="mail", epoch=b.epoch, took_ms=1))
+    key = f"started mail {b.epoch}"
+    b.e.proposed(key, c.Unknown(why="no leader"))
+    b.forget()
+    b.tick()
+    assert b.take(c.Started)
+    b.commit(b.take(c.Started)[-1])
+    b.e.proposed(key, c.Outcome(index=b.index, accepted=True))
+    b.forget()
+    b.tick()
+    assert not b.take(c.Started)
+
+
+def test_what_was_refused_is_not_asked_for_at_every_tick():
+    b = Bench()
+    b.peers_are_there()
+    b.welcome()
+    b.tick()
+    b.e.proposed("join x1 0", c.Outcome(index=5, accepted=False, reasons=("no",)))
+    b.forget()
+    b.tick()
+    assert not b.take(c.Join)
+    b.tick(1000)
+    assert b.take(c.Join)
+
+
+def test_a_silent_executor_counts_as_a_failed_stop():
+    b = Bench().joined().granted().leased().up()
+    b.did += b.e.executor_lost(b.now * MS, 0)
+    b.tick(b.e.timings.lease_ms - 100)
+    assert not b.take(c.StopFailed)
+    b.tick(300)
+    assert "executor" in b.take(c.StopFailed)[-1].detail
+
+
+def test_a_lost_report_of_a_failed_stop_is_made_up_for():
+    b = Bench().joined().granted().leased().up()
+    b.welcome(groups={"mail": a.GroupStatus(epoch=b.epoch, state="stop_failed")})
+    b.tick()
+    assert b.take(c.StopFailed)
+
+
+def test_every_yes_is_saved_before_it_is_said():
+    b = Bench(me="n3")
+    b.index = 10
+    for node in ("n1", "n2"):
+        b.commit(c.Join(at_ms=0, node=node, incarnation=Incarnation(node, "x")))
+    b.commit(c.Grant(at_ms=0, group="mail", node="n1", expected_epoch=0, evidence=Evidence.NEVER_OWNED))
+    epoch = b.index
+    b.commit(c.OwnerLost(at_ms=0, group="mail", node="n1", epoch=epoch, silent_ms=1, voters=("n2", "n3")))
+    for _ in range(2):  # also when it is asked for again
+        b.now += 20_000
+        b.forget()
+        b.hear("n2", ReleaseRequest(group="mail", epoch=epoch))
+        kinds = [type(getattr(x, "message", x)) for x in b.did]
+        assert kinds == [fx.SaveBarred, ReleaseAnswer]
+        assert b.did[0].barred == {"mail": epoch}
+
+
+def test_a_node_with_another_list_of_nodes_is_passive():
+    b = Bench()
+    other = Engine(me="n1", bootstrap=cluster(("n1",), ("n3",)), source="", barred={}, life="b", now_ns=0)
+    assert not other.problem
+    other.restore(b.e.state)
+    assert "n2" in other.problem
+    other.restore(empty_state())
+    assert other.problem, "it stays passive"
+
+
+def test_a_passive_node_promises_and_says_nothing():
+    b = Bench().joined().granted().leased().up()
+    b.e.fail("the journal is damaged")
+    b.tick()
+    assert b.take(a.StopGroup), "it gives up what it holds"
+    b.forget()
+    b.hear("n2", LeaseRequest(group="mail", epoch=b.epoch, nonce=1))
+    b.hear("n2", ReleaseRequest(group="mail", epoch=b.epoch))
+    b.tick(5000)
+    assert not [x for x in b.did if isinstance(x, fx.Send | fx.SaveBarred)]
