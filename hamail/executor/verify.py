@@ -4,13 +4,13 @@ Every function returns what is left as words for a sentence; an empty result mea
 """
 
 import asyncio
-import contextlib
 import errno
 import ipaddress
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from concurrent.futures import Future
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,7 @@ from hamail.executor.kinds import MountPoint
 
 HOLDERS_NAMED_MAX = 8
 CLAIM_TIMEOUT_S = 0.5
+_asking: dict[str, Future[bool]] = {}  # device -> the question that is put to it just now, in a thread
 _DEVICE_LINKS = {
     "UUID": "by-uuid",
     "LABEL": "by-label",
@@ -72,7 +73,7 @@ async def mounts_left(mount: MountPoint | None) -> list[str]:
     found = visible_mounts(mount)
     if found:
         return found
-    claimed = await _ask_in_thread(lambda: _claimed(mount.device))
+    claimed = await _ask_claimed(mount.device)
     if claimed is None:
         return [f"device {mount.device} does not answer: whether the kernel still uses it is unknown"]
     if claimed:
@@ -126,29 +127,35 @@ def block_path(device: str) -> str | None:
     return f"/dev/disk/{folder}/{value}" if folder and value and "/" not in value else None
 
 
-async def _ask_in_thread(question: Callable[[], bool]) -> bool | None:
+async def _ask_claimed(device: str) -> bool | None:
     """The answer, or None when there is none in time.
 
     Opening or closing a device of hung storage can block for ever, and then must not take the dead-man's switch along.
+    While one question hangs no other is put to the device, so that threads do not pile up.
     """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[bool] = loop.create_future()
-
-    def settle(value: bool) -> None:
-        if not answer.done():
-            answer.set_result(value)
-
-    def ask() -> None:
-        value = question()
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, value)
-
-    threading.Thread(target=ask, daemon=True).start()  # a daemon: a stuck one must not keep the process from ending
     try:
         async with asyncio.timeout(CLAIM_TIMEOUT_S):
-            return await answer
+            while (earlier := _asking.get(device)) is not None:
+                await asyncio.wrap_future(earlier)  # it was put before ours, so its answer is not ours
+            return await asyncio.wrap_future(_put_question(device))
     except TimeoutError:
         return None
+
+
+def _put_question(device: str) -> Future[bool]:
+    answer: Future[bool] = Future()
+    answer.set_running_or_notify_cancel()  # who asks may give up; the question goes on
+
+    def ask() -> None:
+        try:
+            value = _claimed(device)
+        finally:
+            del _asking[device]
+        answer.set_result(value)
+
+    _asking[device] = answer
+    threading.Thread(target=ask, daemon=True).start()  # a daemon: a stuck one must not keep the process from ending
+    return answer
 
 
 def _claimed(device: str) -> bool:

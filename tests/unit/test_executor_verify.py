@@ -240,7 +240,25 @@ async def test_storage_that_hangs_does_not_hang_us(monkeypatch, tmp_path):
     left = await verify.mounts_left(MountPoint("/dev/hung", str(tmp_path / "mail")))
     assert left == ["device /dev/hung does not answer: whether the kernel still uses it is unknown"]
     assert time.monotonic() - began < 1
+    threads = threading.active_count()
+    assert await verify.mounts_left(MountPoint("/dev/hung", str(tmp_path / "mail"))) == left
+    assert threading.active_count() == threads  # hung storage is looked at again and again: threads must not pile up
+    monkeypatch.setattr(verify, "_claimed", lambda _device: False)
     released.set()
+    assert await verify.mounts_left(MountPoint("/dev/hung", str(tmp_path / "mail"))) == []
+
+
+async def test_an_answer_is_never_older_than_its_question(monkeypatch, tmp_path):
+    """Somebody gave up on a question that was put before the unmount; its answer says nothing about now."""
+    first = threading.Event()
+    answers = iter([True, False])
+    monkeypatch.setattr(verify, "_claimed", lambda _device: first.wait(10) and next(answers))
+    mount = MountPoint("/dev/slow", str(tmp_path / "mail"))
+    given_up = asyncio.create_task(verify.mounts_left(mount))
+    await asyncio.sleep(0.05)
+    given_up.cancel()
+    asyncio.get_running_loop().call_later(0.05, first.set)
+    assert await verify.mounts_left(mount) == []
 
 
 def test_devices_by_other_names():
