@@ -86,8 +86,12 @@ class Lead:
         self._asked_ns = e.now_ns
         for name in waiting:
             request = ReleaseRequest(group=name, epoch=e.state.group(name).epoch)
+            said_yes = self._released.get((name, request.epoch), set())  # for good; each yes costs a write to the disk
             for peer in e.members.peers:
-                e.emit(Send(peer, request))
+                if peer not in said_yes:
+                    e.emit(Send(peer, request))
+            if e.me in said_yes:
+                continue
             # This node's own answer: what follows from it is carried out only after the effect that makes it durable.
             for effect in e.release(e.me, request):
                 if isinstance(effect, Send) and isinstance(effect.message, ReleaseAnswer):

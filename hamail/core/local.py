@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from hamail.core import lease, membership, node
+from hamail.core import fitness, lease, node
 from hamail.core.effects import Ask
 from hamail.core.facts import NodeFacts
 from hamail.core.fence_duty import FenceDuty
 from hamail.core.lease import MS, Ownership
 from hamail.core.maintenance_duty import MaintenanceDuty
+from hamail.core.preparation import Preparation
 from hamail.core.proof import newest_life
 from hamail.core.repairs import Repairs
 from hamail.core.reports import Reports
@@ -41,11 +42,11 @@ class Local:
         self.reports = Reports(self)
         self.repairs = Repairs(self)
         self.fences = FenceDuty(self)
+        self.preparation = Preparation(self)
         self.lost_ns = engine.now_ns  # since when the executor is not connected
         self.clean_failed = False
         self._clean_asked_ns: int | None = None
         self._configured: object = None
-        self._prepared: set[tuple[GroupName, Epoch]] = set()
         self._request = 0
         self._pending: dict[int, a.AnyRequest] = {}  # until the executor has accepted or refused them
         self._begun: set[tuple[GroupName, Epoch]] = set()  # a grant is started once; what follows is a report
@@ -66,36 +67,9 @@ class Local:
         """Does the log know this life of this node? What an earlier life was granted must not be touched."""
         return self.incarnation is not None and self.e.state.node(self.e.me).incarnation == self.incarnation
 
-    @property
-    def watchdog_armed(self) -> bool:
-        """Does it reset this machine within the time that the others wait for? Drivers round to what they can."""
-        return self.watchdog.armed and self.watchdog.timeout_s <= self._watchdog_s_max()
-
-    def _watchdog_s_max(self) -> int:
-        spec = self.e.state.spec if self.e.state.config.revision else self.e.bootstrap
-        return max(self.e.state.watchdog_timeout_s_max, spec.watchdog_timeout_s)
-
     def why_passive(self) -> str:
         """Why this node could not take a group now; empty when it could."""
-        e = self.e
-        if e.problem:
-            return e.problem
-        if e.hindrance:
-            return e.hindrance
-        if not e.voter.past_barrier:
-            return "it has not caught up with the log since it started"
-        if not membership.hears_majority(e.members, e.now_ns, e.timings):
-            return "it does not hear a majority of the nodes"
-        if self.witness:
-            return ""
-        if not self.connected:
-            return "its executor is not running (systemctl status hamail-executor)"
-        if not self.clean:
-            return self.clean_detail
-        for name, status in sorted(self.held.items()):
-            if status.state == "stop_failed":
-                return f"it could not stop {name}"
-        return "" if self.joined else "it has not joined the cluster yet"
+        return fitness.why_passive(self)
 
     def own_facts(self) -> NodeFacts:
         why = self.why_passive()
@@ -103,7 +77,7 @@ class Local:
             alive=True,
             ready=not why,
             detail=why,
-            watchdog_armed=self.watchdog_armed,
+            watchdog_armed=fitness.watchdog_armed(self),
             fence_ready=self.fences.ready,
         )
 
@@ -162,7 +136,7 @@ class Local:
         renewed = len(extended.promised_by) >= self.e.majority() > len(o.promised_by)
         if renewed and held is not None and held.epoch == o.epoch:
             soft, hard = node.deadlines(extended, self.e.timings)
-            self.ask(a.Extend(id=self.next_id(), group=answer.group, epoch=o.epoch, soft_ns=soft, hard_ns=hard))
+            self.ask(a.Extend(id=self.next_id(), group=o.group, epoch=o.epoch, soft_ns=soft, hard_ns=hard))
         if extended.until_ns > o.until_ns and o.until_ns == 0:
             self.step()  # the first lease of a grant: start at once
 
@@ -185,17 +159,8 @@ class Local:
                 self._stop_if_due(step)
             elif self.clean and self.joined and not self.maintenance.suspended:
                 self._start(step)
-        self._prepare()
+        self.preparation.step()
         self.fences.step()
-
-    def _prepare(self) -> None:
-        """While the proof that the former owner is out is awaited, ask ahead what the start would have to ask."""
-        for name in node.expected(self.e.state, self.e.me):
-            key = (name, self.e.state.group(name).epoch)
-            if key in self._prepared or name in self.held or not self.clean or not self.joined:
-                continue
-            self._prepared = {k for k in self._prepared if k[0] != name} | {key}
-            self.ask(a.Prepare(id=self.next_id(), group=self.e.state.spec.groups[name]))
 
     # ---- the executor ------------------------------------------------------------------------------------------------
 
@@ -234,9 +199,8 @@ class Local:
             self.e.note("info", f"adopted from the executor: {held}")
         if not n.watchdog.armed and n.watchdog.detail:
             self.e.note("warning", n.watchdog.detail)
-        elif n.watchdog.armed and not self.watchdog_armed:
-            slow = f"the watchdog takes {n.watchdog.timeout_s} s, but the others wait for {self._watchdog_s_max()} s"
-            self.e.note("warning", f"{slow}: it does not count as armed. Make watchdog_timeout what the driver takes")
+        elif slow := fitness.watchdog_too_slow(self):
+            self.e.note("warning", slow)
 
     def _cleaned(self, n: a.Cleaned) -> None:
         self.clean = n.ok
@@ -249,7 +213,7 @@ class Local:
         self.mark(n.group, n.epoch, n.resource, "up")
 
     def _stray(self, n: a.Stray) -> None:
-        self.e.note("warning", f"{n.what} of {n.group} was found here" + ("" if n.removed else ", and stays"))
+        self.e.note("warning", f"{n.what} of {n.group} was found here{'' if n.removed else ', and stays'}")
 
     def _accepted(self, n: a.Accepted) -> None:
         request = self._pending.pop(n.id, None)
@@ -304,7 +268,7 @@ class Local:
             node=self.e.me,
             incarnation=self.incarnation,
             after=newest_life(self.e.state.node(self.e.me)),
-            watchdog_armed=self.watchdog_armed,
+            watchdog_armed=fitness.watchdog_armed(self),
         )
         self.e.propose(f"join {self.incarnation.executor_id} {join.after}", join)
 
@@ -403,10 +367,13 @@ class Local:
             return
         g = self.e.state.group(n.group)
         if g.owner == self.e.me and g.epoch == n.epoch:
-            stamps = n.stamps or {Stamp.STOPPED: self.e.at_ms}
-            reason = f"Why: {why}." if why else ""
             released = c.Released(
-                at_ms=self.e.at_ms, group=n.group, node=self.e.me, epoch=n.epoch, stamps=stamps, reason=reason
+                at_ms=self.e.at_ms,
+                group=n.group,
+                node=self.e.me,
+                epoch=n.epoch,
+                stamps=n.stamps or {Stamp.STOPPED: self.e.at_ms},
+                reason=f"Why: {why}." if why else "",
             )
             self.reports.tell(f"released {n.group} {n.epoch}", released)
 

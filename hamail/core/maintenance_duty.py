@@ -48,6 +48,8 @@ class MaintenanceDuty:
         m, me = self.l.e.state.maintenance, self.l.e.me
         missing = me not in m.acknowledged if m.on else me in m.suspended
         done = self.l.witness or (self.l.connected and self.suspended == m.on)
+        if not m.on and not self.l.joined:
+            done = False  # what an executor that was replaced meanwhile has left running is under no switch at all
         if missing and done:
             ack = c.AckMaintenance(at_ms=self.l.e.at_ms, node=me, on=m.on, since=m.since)
             self.l.e.propose(f"maintenance {m.since}", ack)

@@ -234,3 +234,17 @@ def test_a_passive_node_promises_and_says_nothing():
     b.hear("n2", ReleaseRequest(group="mail", epoch=b.epoch))
     b.tick(5000)
     assert not [x for x in b.did if isinstance(x, fx.Send | fx.SaveBarred)]
+
+
+def test_a_switch_is_in_force_only_when_nothing_is_left_over():
+    b = Bench().joined().granted().leased().up()
+    b.commit(c.SetMaintenance(at_ms=0, on=True))
+    b.welcome(replace(LIFE, executor_id="x2"), clean=False)  # replaced during maintenance
+    b.commit(c.SetMaintenance(at_ms=0, on=False))
+    b.forget()
+    b.tick(1000)
+    assert not b.take(c.AckMaintenance), "its leftovers run under no switch"
+    b.notice(a.Cleaned(ok=True))
+    b.tick(1000)
+    assert b.commit(b.take(c.Join)[-1]).accepted
+    assert "n1" not in b.e.state.maintenance.suspended
