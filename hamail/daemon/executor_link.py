@@ -28,6 +28,7 @@ class ExecutorLink:
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(_ended)
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -74,3 +75,10 @@ class ExecutorLink:
             self._writer = None
             writer.close()
             self._on_lost()
+
+
+def _ended(task: "asyncio.Task[None]") -> None:
+    """It ends only when it is told to. A bug must not leave hamaild without its executor: start afresh."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("a bug in what the executor's notices lead to", exc_info=error)
+        raise SystemExit(1) from error
