@@ -122,7 +122,9 @@ def _wait_over(state: ClusterState, facts: Facts, name: GroupName, t: Timings) -
 def _fence(state: ClusterState, facts: Facts, target: NodeName, reason: str) -> list[c.AnyCommand]:
     """Order the next attempt: devices by level, each with the nodes that can run it; then from the start again."""
     node = state.node(target)
-    if node.fence is not None or facts.now_ns < facts.fence_retry_at_ns.get(target, 0):
+    # The pause is between rounds of attempts; without an attempt yet this is a new case, and somebody waits for it.
+    paused = node.fence_attempts and facts.now_ns < facts.fence_retry_at_ns.get(target, 0)
+    if node.fence is not None or paused:
         return []
     attempts = fence_attempts(state, facts, target)
     if not attempts:
