@@ -10,7 +10,7 @@ from tests.lab.instruments import other
 from tests.lab.pdu import Mode
 from tests.lab.probe import outage
 
-LEASE_S = 4.0  # with detection = 300ms: see hamailctl timing
+LEASE_S = 5.0  # with detection = 1s: see hamailctl timing
 WATCHDOG_S = 5.0
 SLACK_S = 1.5  # two cores that also run everything else
 
