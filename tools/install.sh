@@ -27,7 +27,7 @@ tar -C "$SOURCE" --exclude='__pycache__' -cf - hamail pyproject.toml $(cd "$SOUR
 
 [ -x "$PREFIX/bin/python" ] || python3 -m venv "$PREFIX"
 # shellcheck disable=SC2086 # flags are words
-"$PREFIX/bin/pip" install --quiet --upgrade ${PIP_FLAGS:-} "$copy"
+"$PREFIX/bin/pip" install -qq --upgrade ${PIP_FLAGS:-} "$copy"
 
 for name in hamaild hamail-executor hamailctl; do
     ln -sf "$PREFIX/bin/$name" "/usr/bin/$name"

@@ -59,7 +59,7 @@ venv() {
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { say "Python 3.11 or later is needed" >&2; exit 1; }
     [ -x "$folder/bin/python" ] || { say "making the Python environment $folder"; "$python" -m venv "$folder"; }
     say "installing hamail and its development tools into $folder"
-    "$folder/bin/pip" install -q -e '.[dev]'
+    "$folder/bin/pip" install -qq -e '.[dev]'
 }
 
 command=$1
