@@ -74,9 +74,7 @@ def forge(signer: Path, out: Path, names: list[str]) -> None:
         pem += signer.with_suffix(".pem").read_bytes()  # the whole chain, as a clever forger would send it
     (out / "node.pem").write_bytes(pem)
     (out / "node.key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
 
 
