@@ -1,5 +1,6 @@
 """hamailctl as a process of its own: start-up, following, pipes, a daemon that does not answer."""
 
+import json
 import os
 import signal
 import socket
