@@ -211,6 +211,7 @@ class Local:
 
     def _resource_up(self, n: a.ResourceUp) -> None:
         self.mark(n.group, n.epoch, n.resource, "up")
+        self.repairs.recovered(n)
 
     def _stray(self, n: a.Stray) -> None:
         self.e.note("warning", f"{n.what} of {n.group} was found here{'' if n.removed else ', and stays'}")

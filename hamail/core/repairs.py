@@ -40,6 +40,12 @@ class Repairs:
         self._broken.setdefault((n.group, n.resource), n)
         self.l.mark(n.group, n.epoch, n.resource, "failed")
 
+    def recovered(self, n: a.ResourceUp) -> None:
+        """It works again before anything was done about it, e.g. by the hand of an operator: leave it alone."""
+        broken = self._broken.get((n.group, n.resource))
+        if broken is not None and broken.epoch == n.epoch:
+            del self._broken[n.group, n.resource]
+
     def step(self) -> None:
         """Act on failures, as soon as the group is up and nobody works on it by hand."""
         if self.l.e.state.maintenance.on:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from hamail.core.lease import MS
-from hamail.core.proof import HELD, RUNNING
+from hamail.core.proof import DOUBTFUL, HELD, RUNNING
 from hamail.model import commands as c
 from hamail.model.ids import Epoch, GroupName, NodeName, ResourceName
 from hamail.model.state import ClusterState, Phase
@@ -39,7 +39,8 @@ class Reports:
         self._doubt()
         self._open = {key: command for key, command in self._open.items() if is_news(e.state, e.me, command)}
         for key, command in list(self._open.items()):
-            e.propose(key, command)
+            if not isinstance(command, c.Failed) or e.state.group(command.group).phase in RUNNING:
+                e.propose(key, command)
         for name, status in self.l.held.items():
             g = e.state.group(name)
             if g.owner != e.me or g.epoch != status.epoch:
@@ -80,7 +81,7 @@ def is_news(state: ClusterState, me: NodeName, command: c.AnyCommand) -> bool:
         case c.Started():
             return g.phase is Phase.STARTING
         case c.Failed():
-            return g.phase in RUNNING
+            return g.phase in RUNNING or g.phase in DOUBTFUL  # in doubt it waits: the owner may yet be heard again
         case c.StartFailed(clean=False) | c.StopFailed():
             return g.phase in HELD or not g.stuck
         case _:

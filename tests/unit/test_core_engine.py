@@ -248,3 +248,19 @@ def test_a_switch_is_in_force_only_when_nothing_is_left_over():
     b.tick(1000)
     assert b.commit(b.take(c.Join)[-1]).accepted
     assert "n1" not in b.e.state.maintenance.suspended
+
+
+def test_a_failure_told_in_doubt_is_told_again_when_the_owner_keeps_the_group():
+    b = Bench().joined().granted().leased().up()
+    b.peers_are_there()
+    lost = c.OwnerLost(at_ms=0, group="mail", node="n1", epoch=b.epoch, silent_ms=1, voters=("n2", "n3"))
+    assert b.commit(lost).accepted
+    failed = c.Failed(at_ms=0, group="mail", node="n1", epoch=b.epoch, resource="postfix", detail="x")
+    b.e.local.reports.tell("failed", failed)
+    b.e.proposed("failed", b.commit(failed))
+    b.forget()
+    b.tick(1000)
+    assert not b.take(c.Failed), "it would be refused again"
+    b.commit(c.OwnerBack(at_ms=0, group="mail", node="n1", epoch=b.epoch))
+    b.tick(1000)
+    assert b.take(c.Failed)
