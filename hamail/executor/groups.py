@@ -103,6 +103,7 @@ class Group:
             elif self.state == "up":
                 if resource.state is State.FAILED:
                     resource.state = State.UP
+                    self._tell_up(resource.spec, 0)
                 resource.begin_monitoring(0)
 
     def check_addresses(self, present: frozenset[str]) -> None:

@@ -74,7 +74,8 @@ def conflict(found: Claim | None, ours: Claim) -> str:
     if found.epoch > ours.epoch:
         return (
             f"node {found.node!r} has claimed the storage under epoch {found.epoch}, this start is for epoch "
-            f"{ours.epoch}: it is out of date, and nothing was mounted for writing"
+            f"{ours.epoch}: it is out of date, and nothing was mounted for writing. (If the cluster was set up anew "
+            f"since then, remove {NAME} from the storage by hand)"
         )
     if found.epoch == ours.epoch and found.node != ours.node:
         return f"node {found.node!r} has claimed the storage under the same epoch {found.epoch}"

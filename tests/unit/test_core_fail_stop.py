@@ -1,4 +1,4 @@
-"""A node that has failed takes no part any more, whatever still arrives; and it calls no watchdog armed that is not."""
+"""A node that has failed takes no part; it calls no watchdog armed that is not; maintenance leaves things alone."""
 
 import msgspec
 
@@ -96,3 +96,21 @@ WD = a.WatchdogStatus()
 
 def _last_maintain(engine: Engine) -> int:
     return max(i for i, r in engine.local._pending.items() if isinstance(r, a.Maintain))
+
+
+def test_what_an_operator_has_repaired_during_maintenance_is_left_alone():
+    engine = ready()
+    request = granted(engine)
+    engine.message("n2", promise(request), 25 * MS, 0)
+    engine.notice(a.GroupUp(group="mail", epoch=4, took_ms=1), 26 * MS, 0)
+    engine.apply(5, c.Started(at_ms=0, group="mail", node="n1", epoch=4))
+    engine.apply(6, c.SetMaintenance(at_ms=0, on=True))
+    failed = a.ResourceFailed(group="mail", epoch=4, resource="postfix", detail="an administrator at work")
+    engine.notice(failed, 27 * MS, 0)
+    up = a.ResourceUp(group="mail", epoch=4, resource="postfix", agent="hamail:postfix", at_ms=0, took_ms=0)
+    engine.notice(up, 28 * MS, 0)
+    engine.apply(7, c.SetMaintenance(at_ms=0, on=False))
+    asked = [e.request for e in engine.react(29 * MS, 0) if isinstance(e, Ask)]
+    assert not [r for r in asked if isinstance(r, a.RestartResource)]
+    again = [e.request for e in engine.notice(failed, 30 * MS, 0) if isinstance(e, Ask)]
+    assert [r.resource for r in again if isinstance(r, a.RestartResource)] == ["postfix"]

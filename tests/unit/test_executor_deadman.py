@@ -12,7 +12,17 @@ from hamail.executor.clock import BootTimer, boottime_ns
 from hamail.executor.deadman import Deadman
 from hamail.executor.ledger import Ledger, Page
 from hamail.executor.watchdog import WDIOC_GETSUPPORT, WDIOC_GETTIMEOUT, WDIOC_KEEPALIVE, Watchdog
-from hamail.model.actions import DeadlinePassed, Extend, GroupDown, GroupStopFailed, GroupUp, Maintain, StopGroup
+from hamail.model.actions import (
+    DeadlinePassed,
+    Extend,
+    GroupDown,
+    GroupStopFailed,
+    GroupUp,
+    Maintain,
+    ResourceFailed,
+    ResourceUp,
+    StopGroup,
+)
 
 S = 10**9
 
@@ -218,6 +228,22 @@ async def test_maintenance_suspends_everything(folder):
         await asyncio.sleep(0.1)
         assert not w.notices
         assert await w.executor.shutdown()  # an upgrade: leaves what runs
+
+
+@pytest.mark.root
+async def test_what_was_repaired_during_maintenance_counts_as_up(folder):
+    async with world(folder) as w:
+        sick = folder / "smtp.state.sick"
+        await up(w, w.resource("smtp", mode="sick"))
+        resource = w.executor._held["mail"]._resources["smtp"]
+        sick.touch()
+        await resource.monitor_once()
+        await w.wait_for(ResourceFailed)
+        assert w.ask(Maintain, on=True) == ""
+        sick.unlink()
+        w.notices.clear()
+        assert w.ask(Maintain, on=False) == ""
+        assert (await w.wait_for(ResourceUp)).resource == "smtp"
 
 
 @pytest.mark.root
