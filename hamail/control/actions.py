@@ -173,13 +173,13 @@ class Actions:
 
     async def apply_config(self, request: web.Request) -> web.Response:
         body = await read(request, api.ConfigRequest)
+        spec, problems, _ = await asyncio.to_thread(self._backend.check_config, body.source)
 
         def prepare(order: RequestId) -> AnyCommand:
             revision = self._backend.state().config.revision
             if body.expected_revision is not None and body.expected_revision != revision:
                 reason = f"the configuration is at revision {revision} by now, not {body.expected_revision}"
                 raise errors.refused("somebody else changed the configuration", (reason,), order)
-            spec, problems, _ = self._backend.check_config(body.source)
             if spec is None or problems:
                 raise errors.refused("the configuration has problems", problems, order)
             return commands.ApplyConfig(

@@ -1,11 +1,13 @@
 """What the control API asks of hamaild."""
 
 import asyncio
+from pathlib import Path
 
 from hamail import __version__
 from hamail.control.port import NotProposed
 from hamail.core import explain, placement
 from hamail.core.facts import Facts
+from hamail.daemon import agent_check
 from hamail.daemon.shell import Shell, wall_ms
 from hamail.model.commands import AnyCommand, Outcome, Unknown
 from hamail.model.ids import GroupName, NodeName
@@ -20,9 +22,11 @@ MS = 1_000_000
 class DaemonBackend:
     """Implements hamail.control.port.Backend."""
 
-    def __init__(self, shell: Shell) -> None:
+    def __init__(self, shell: Shell, agent_dirs: tuple[Path, ...] = ()) -> None:
+        """`agent_dirs`: where this node's agents are; empty on a witness, which has no use for them."""
         self._shell = shell
         self._engine = shell.engine
+        self._agent_dirs = agent_dirs
 
     def now_ms(self) -> int:
         return wall_ms()
@@ -66,6 +70,8 @@ class DaemonBackend:
         misfits = check_local(spec, local_interfaces(), self._engine.me if self._engine.me in spec.nodes else None)
         if misfits:
             return None, tuple(f"{p.place}: {p.reason}" for p in misfits), ()
+        if self._agent_dirs and (unusable := agent_check.problems(spec, self._agent_dirs)):
+            return None, unusable, ()
         return spec, (), tuple(diff(self.state().spec, spec))
 
     async def submit(self, command: AnyCommand) -> Outcome | Unknown:

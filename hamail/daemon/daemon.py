@@ -68,7 +68,8 @@ class Daemon:
         self.link = ExecutorLink(node.executor_socket, self.shell.on_notice, self.shell.on_executor_lost)
         if not spec.nodes[node.node].witness:
             self.shell.executor = self.link
-        self.control = ControlServer(DaemonBackend(self.shell), node.control_socket, node.control_group)
+        agents = () if spec.nodes[node.node].witness else node.agent_dirs
+        self.control = ControlServer(DaemonBackend(self.shell, agents), node.control_socket, node.control_group)
         self.prober = Prober(self.shell)
 
     async def run(self) -> None:

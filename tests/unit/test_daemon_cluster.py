@@ -117,6 +117,7 @@ class World:
             control_socket=directory / "control.sock",
             control_group=os.getgid(),
             bind_address=None,
+            agent_dirs=(),
         )
         if not directory.exists():
             directory.mkdir()

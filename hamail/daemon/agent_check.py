@@ -1,0 +1,51 @@
+"""Would the agents of a configuration be found here, and do they know the parameters that it gives them?
+
+A configuration is accepted before any of its agents runs; without this a slip in a parameter's name would be found only
+by the next failover. Agents tell their meta-data to anybody, so no privilege is needed.
+"""
+
+import subprocess
+from pathlib import Path
+
+from hamail.executor.metadata import METADATA_BYTES_MAX, BadMetadata, Metadata, parse
+from hamail.model.spec import ClusterSpec, ResourceSpec
+
+METADATA_TIMEOUT_S = 10.0
+
+
+def problems(spec: ClusterSpec, folders: tuple[Path, ...]) -> tuple[str, ...]:
+    """One sentence for each resource that could not be started here. Blocks: call it in a thread."""
+    found: list[str] = []
+    known: dict[str, Metadata | str] = {}
+    for group in spec.groups.values():
+        for resource in group.resources:
+            if resource.agent not in known:
+                known[resource.agent] = _ask(resource, folders)
+            answer = known[resource.agent]
+            why = answer if isinstance(answer, str) else answer.refuse(resource.parameters)
+            if why:
+                found.append(f"groups.{group.name}.resources.{resource.name}: {why}")
+    return tuple(found)
+
+
+def _ask(resource: ResourceSpec, folders: tuple[Path, ...]) -> Metadata | str:
+    provider, _, kind = resource.agent.removeprefix("ocf:").partition(":")
+    path = next((f / provider / kind for f in folders if (f / provider / kind).is_file()), None)
+    if path is None:
+        return f"there is no agent {resource.agent} on this node (looked in {', '.join(map(str, folders))})"
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "OCF_ROOT": str(path.parents[2])}
+    try:
+        done = subprocess.run(
+            [path, "meta-data"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=METADATA_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as e:
+        return f"agent {resource.agent} gives no meta-data: {e}"
+    try:
+        return parse(done.stdout[:METADATA_BYTES_MAX].decode(errors="replace"))
+    except BadMetadata as e:
+        return f"agent {resource.agent} gives no usable meta-data (exit code {done.returncode}): {e}"

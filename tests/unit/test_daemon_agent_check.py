@@ -1,0 +1,54 @@
+"""Unknown agents and parameters are refused before they are in force."""
+
+from pathlib import Path
+
+import pytest
+
+from hamail.daemon import agent_check
+from hamail.model.spec import ClusterSpec, GroupSpec, ResourceSpec
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "resource.d" / "hamail").mkdir(parents=True)
+    for name in ("good", "silent", "slow"):
+        agent = tmp_path / "resource.d" / "hamail" / name
+        agent.write_text(
+            "#!/bin/sh\n"
+            + {
+                "good": 'echo \'<resource-agent name="good"><parameters><parameter name="device" required="1"/>'
+                "</parameters></resource-agent>'",
+                "silent": "exit 3",
+                "slow": "exec sleep 60",
+            }[name]
+        )
+        agent.chmod(0o755)
+    return tmp_path / "resource.d"
+
+
+def spec(agent: str, **parameters: str) -> ClusterSpec:
+    resource = ResourceSpec(name="r", agent=agent, parameters=parameters)
+    return ClusterSpec(name="c", nodes={}, groups={"g": GroupSpec(name="g", nodes=("n1",), resources=(resource,))})
+
+
+def test_known_parameters_pass(folder: Path) -> None:
+    assert agent_check.problems(spec("hamail:good", device="/dev/x"), (folder,)) == ()
+
+
+@pytest.mark.parametrize(
+    ("agent", "parameters", "words"),
+    [
+        ("hamail:good", {"devize": "/dev/x"}, "has no parameter devize"),
+        ("hamail:good", {}, "needs the parameter device"),
+        ("hamail:goood", {"device": "/dev/x"}, "there is no agent hamail:goood"),
+        ("hamail:silent", {}, "no usable meta-data (exit code 3)"),
+        ("hamail:slow", {}, "gives no meta-data"),
+    ],
+)
+def test_what_could_not_start_is_refused_with_its_place(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, agent: str, parameters: dict[str, str], words: str
+) -> None:
+    monkeypatch.setattr(agent_check, "METADATA_TIMEOUT_S", 0.5)
+    (problem,) = agent_check.problems(spec(agent, **parameters), (folder,))
+    assert problem.startswith("groups.g.resources.r: ")
+    assert words in problem
