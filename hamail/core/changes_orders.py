@@ -95,7 +95,7 @@ def set_maintenance(d: Draft, command: c.SetMaintenance) -> None:
 
 def ack_maintenance(d: Draft, command: c.AckMaintenance) -> None:
     known(d, command.node)
-    if command.on != d.maintenance.on or (command.since != d.maintenance.since and not command.on):
+    if command.on != d.maintenance.on or command.since != d.maintenance.since:
         raise Rejected(f"this answers an earlier order: maintenance is {'on' if d.maintenance.on else 'off'}")
     if not command.on:
         d.resumed(command.node)

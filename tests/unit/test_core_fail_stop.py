@@ -114,3 +114,14 @@ def test_what_an_operator_has_repaired_during_maintenance_is_left_alone():
     assert not [r for r in asked if isinstance(r, a.RestartResource)]
     again = [e.request for e in engine.notice(failed, 30 * MS, 0) if isinstance(e, Ask)]
     assert [r.resource for r in again if isinstance(r, a.RestartResource)] == ["postfix"]
+
+
+def test_an_acknowledgement_of_an_earlier_maintenance_does_not_count():
+    """An operator who waits for it would begin to work on a node whose dead-man's switch is in force."""
+    engine = ready()
+    engine.apply(4, c.SetMaintenance(at_ms=0, on=True))
+    engine.apply(5, c.SetMaintenance(at_ms=0, on=False))
+    engine.apply(6, c.SetMaintenance(at_ms=0, on=True))
+    assert not engine.apply(7, c.AckMaintenance(at_ms=0, node="n1", since=4)).accepted
+    assert engine.apply(8, c.AckMaintenance(at_ms=0, node="n1", since=6)).accepted
+    assert engine.state.maintenance.acknowledged == ("n1",)
