@@ -326,6 +326,14 @@ class Local:
             self.held[step.group] = replace(status, state="stopping")
         self.ask(a.StopGroup(id=self.next_id(), group=step.group, epoch=step.epoch, why=step.why))
 
+    def _turned(self, group: GroupName, epoch: Epoch, state: str) -> None:
+        """`state` "": it is gone. A late word about an earlier epoch says nothing about the present one."""
+        status = self.held.get(group)
+        if status is not None and status.epoch == epoch:
+            del self.held[group]
+            if state:
+                self.held[group] = replace(status, state=state)
+
     def _up(self, n: a.GroupUp) -> None:
         status = self.held.get(n.group)
         if status is None or status.epoch != n.epoch:
@@ -338,10 +346,7 @@ class Local:
     def _start_failed(self, n: a.GroupStartFailed) -> None:
         self._begun.add((n.group, n.epoch))
         self._stopping.discard((n.group, n.epoch))  # a stop that was asked for meanwhile has ended with it
-        if n.clean:
-            self.held.pop(n.group, None)
-        elif n.group in self.held:
-            self.held[n.group] = replace(self.held[n.group], state="stop_failed")
+        self._turned(n.group, n.epoch, "" if n.clean else "stop_failed")
         command = c.StartFailed(
             at_ms=self.e.at_ms,
             group=n.group,
@@ -358,9 +363,7 @@ class Local:
         self._stopping.discard(key)
         self._begun.add(key)  # what is reported as stopped must never be started again under the same epoch
         why = self._why_down.pop(key, "")
-        status = self.held.get(n.group)
-        if status is not None and status.epoch == n.epoch:
-            del self.held[n.group]
+        self._turned(n.group, n.epoch, "")
         if (refusal := self._failing.pop(key, None)) is not None:
             self._start_failed(
                 a.GroupStartFailed(group=n.group, epoch=n.epoch, resource="executor", detail=refusal, clean=True)
@@ -381,8 +384,7 @@ class Local:
     def _stop_failed(self, n: a.GroupStopFailed) -> None:
         key = (n.group, n.epoch)
         self._stopping.discard(key)
-        if n.group in self.held:
-            self.held[n.group] = replace(self.held[n.group], state="stop_failed")
+        self._turned(n.group, n.epoch, "stop_failed")
         if (refusal := self._failing.pop(key, None)) is not None:
             detail = f"{refusal}; and {n.detail}"
             self._start_failed(
@@ -394,5 +396,4 @@ class Local:
     def _deadline_passed(self, n: a.DeadlinePassed) -> None:
         self.e.note("warning", f"the lease of {n.group} was not renewed in time: the dead-man's switch stops it")
         self._why_down[n.group, n.epoch] = "its lease was not renewed in time"
-        if n.group in self.held:
-            self.held[n.group] = replace(self.held[n.group], state="stopping")
+        self._turned(n.group, n.epoch, "stopping")

@@ -125,3 +125,19 @@ def test_an_acknowledgement_of_an_earlier_maintenance_does_not_count():
     assert not engine.apply(7, c.AckMaintenance(at_ms=0, node="n1", since=4)).accepted
     assert engine.apply(8, c.AckMaintenance(at_ms=0, node="n1", since=6)).accepted
     assert engine.state.maintenance.acknowledged == ("n1",)
+
+
+def test_a_late_word_about_an_earlier_epoch_says_nothing_about_the_present_one():
+    """Taken for the present one, it would have a healthy owner fenced, or stopped."""
+    engine = ready()
+    request = granted(engine)
+    engine.message("n2", promise(request), 25 * MS, 0)
+    engine.notice(a.GroupUp(group="mail", epoch=4, took_ms=1), 26 * MS, 0)
+    engine.apply(5, c.Started(at_ms=0, group="mail", node="n1", epoch=4))
+    for late in (
+        a.GroupStopFailed(group="mail", epoch=3, resource="", detail="late"),
+        a.GroupStartFailed(group="mail", epoch=3, resource="", detail="late", clean=True),
+        a.DeadlinePassed(group="mail", epoch=3),
+    ):
+        engine.notice(late, 27 * MS, 0)
+        assert engine.local.held["mail"].state == "up"
