@@ -7,6 +7,7 @@ The first error of the disk is the last: the journal fails for good, because aft
 The object also has the face that PySyncObj wants of a journal (camelCase methods, list access by position).
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias, overload
@@ -65,7 +66,10 @@ def initialise(
                 "If the disk was lost or wiped, initialise it as a replaced disk"
             )
         disk.make_directory(path)
-        records: list[Record] = [Identity(FORMAT, cluster, node), Opened(0), Ballot(0, None)]
+        # Peers drop what comes from an earlier life than they have heard of, and how many there were is forgotten.
+        # Seconds are more than any count of starts, and more than at an earlier replacement.
+        lives = int(time.time()) if replaced_disk else 0
+        records: list[Record] = [Identity(FORMAT, cluster, node), Opened(lives), Ballot(0, None)]
         if replaced_disk:
             records.append(Rejoining(pending=True, above_term=0))
         _write_file(disk, path, FILE, batch(1, records))

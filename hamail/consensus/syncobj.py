@@ -568,8 +568,7 @@ class SyncObjConsensus:
             waited_ms = (now_ns - self._writing_since_ns) // MS
             return f"the disk under {self._path} has not answered a write of the journal for {waited_ms} ms"
         if self._link.mute:
-            until = "it does not vote before it has caught up and another leader is elected"
-            return f"this node's disk was replaced: {until}; a restart of hamaild on the coordinator makes that happen"
+            return "this node's disk was replaced: it does not vote before it has caught up and a new leader is elected"
         return ""
 
 

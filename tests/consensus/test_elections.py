@@ -8,8 +8,9 @@ from pysyncobj import SyncObjConf
 from pysyncobj.node import Node
 
 from hamail.consensus.codec import PreVote, PreVoteAnswer
+from hamail.consensus.journal import initialise
 from hamail.model.commands import Outcome
-from tests.consensus.cluster import TIMINGS, Cluster
+from tests.consensus.cluster import STATE_DIR, TIMINGS, Cluster
 from tests.consensus.puppet import NO_OP, OurPuppet, ScriptTransport, StockMachine, append
 
 
@@ -182,9 +183,6 @@ def test_transfer_to_a_lagging_node_is_refused():
 
 
 def test_replaced_disk_votes_only_under_a_leader_elected_without_it():
-    from hamail.consensus.journal import initialise
-    from tests.consensus.cluster import STATE_DIR
-
     c = Cluster()
     leader = c.elect()
     for i in range(5):
@@ -208,6 +206,24 @@ def test_replaced_disk_votes_only_under_a_leader_elected_without_it():
     assert c.machines[lost].events == [f"e{i}" for i in range(5)]
     c.kill(c.leader())
     assert c.elect(), "and now it counts again"
+
+
+def test_replaced_disk_is_heard_by_those_that_knew_the_old_one():
+    c = Cluster()
+    leader = c.elect()
+    c.commit(leader, "one")
+    lost = next(name for name in c.names if name != leader)
+    for _ in range(3):
+        c.kill(lost)
+        c.boot(lost)
+        c.run(500)
+    c.kill(lost, power=True)
+    c.disks[lost].wipe()
+    initialise(STATE_DIR, "test", lost, disk=c.disks[lost], replaced_disk=True)
+    c.boot(lost)
+    assert c.run(10_000, lambda: not c.nodes[lost].health().hindrance), "no other node was restarted"
+    c.kill(next(name for name in c.names if name != lost))
+    assert c.elect(), "it counts with whoever is left"
 
 
 @pytest.mark.parametrize("size", [1, 2])
