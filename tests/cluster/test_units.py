@@ -60,3 +60,17 @@ def test_installation(bare: Lab) -> None:
         assert node.run(f"stat -c '%U %a' {script}").stdout.strip() == "root 755"
         assert node.run(f"head -n 1 {script}").stdout.startswith("#!/opt/hamail/bin/python")
     assert node.run("hamailctl --help").returncode == 0
+
+
+def test_ocf_tester_passes_on_the_systemd_agent(bare: Lab) -> None:
+    """Where systemd really runs; the other agents are tried in tests/unit."""
+    node = bare.nodes["n1"]
+    unit = "[Service]\nExecStart=/bin/sleep infinity\n"
+    node.run(["sh", "-c", "cat >/run/systemd/system/sleeper.service; systemctl daemon-reload"], input=unit)
+    try:
+        agent = "/usr/lib/ocf/resource.d/hamail/systemd"
+        tried = node.run(f"ocf-tester -n sleeper -o unit=sleeper.service {agent}", check=False)
+        assert tried.returncode == 0, tried.stdout + tried.stderr
+        assert "passed all tests" in tried.stdout
+    finally:
+        node.run("systemctl stop sleeper; rm /run/systemd/system/sleeper.service; systemctl daemon-reload", check=False)
