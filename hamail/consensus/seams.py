@@ -5,23 +5,29 @@ for the process; each replacement asks which node is acting just now (its `Seat`
 process, each node with its own clock, dice and disk. Outside of an acting node the replacements refuse to work.
 """
 
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from random import Random
 from typing import Any
 
-import pysyncobj
-import pysyncobj.journal
-import pysyncobj.pickle
-import pysyncobj.serializer
-import pysyncobj.syncobj
-from pysyncobj.node import Node
-from pysyncobj.version import VERSION
+_INET = (socket.inet_pton, socket.inet_ntop)  # before the library is imported: see below
 
-from hamail.consensus.codec import REGULAR
-from hamail.consensus.journal import Journal
-from hamail.consensus.snapshots import Snapshots
-from hamail.model.ids import LogIndex, NodeName
+import pysyncobj  # noqa: E402
+import pysyncobj.journal  # noqa: E402
+import pysyncobj.pickle  # noqa: E402
+import pysyncobj.serializer  # noqa: E402
+import pysyncobj.syncobj  # noqa: E402
+from pysyncobj.node import Node  # noqa: E402
+from pysyncobj.version import VERSION  # noqa: E402
+
+from hamail.consensus.codec import REGULAR  # noqa: E402
+from hamail.consensus.journal import Journal  # noqa: E402
+from hamail.consensus.snapshots import Snapshots  # noqa: E402
+from hamail.model.ids import LogIndex, NodeName  # noqa: E402
+
+# Being imported, PySyncObj puts its own inet_ntop, which works on Windows only, into the socket module of the process.
+socket.inet_pton, socket.inet_ntop = _INET
 
 KNOWN_VERSION = "0.3.17"
 CLOCK_OFFSET_S = 1000.0  # PySyncObj forces an election by the deadline 0, which must lie in the past

@@ -23,6 +23,8 @@ from tests.consensus.cluster import Cluster
 
 SOURCE = inspect.getsource(pysyncobj.syncobj)
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_version_is_checked(monkeypatch):
     assert seams.VERSION == seams.KNOWN_VERSION == "0.3.17"
@@ -158,3 +160,15 @@ def test_runs_are_equal_for_equal_seeds_in_any_process():
 
     assert trace(1, "1") == trace(1, "2")
     assert trace(2, "1") != trace(1, "1")
+
+
+def address_after(module: str) -> str:
+    """What inet_ntop says in a fresh process that has imported `module`."""
+    ask = f"import {module}, socket; print(socket.inet_ntop(socket.AF_INET, bytes([192, 0, 2, 1])))"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False, cwd=ROOT)
+    return done.stdout.strip()
+
+
+def test_stock_breaks_addresses_of_the_whole_process_and_ours_does_not():
+    assert address_after("pysyncobj") != "192.0.2.1"
+    assert address_after("hamail.consensus.syncobj") == "192.0.2.1"
