@@ -267,7 +267,7 @@ class Executor:
                 if self.m.local_ns < held.hard_ns:
                     self.m.at_local(held.hard_ns, last)
                 else:
-                    self.m.starve_watchdog()
+                    self.m.starve_watchdog("a group is overdue")
 
         self.m.at_local(held.soft_ns, look)
 

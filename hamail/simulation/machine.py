@@ -43,7 +43,8 @@ class Machine:
         self._boots = 0
         self._lives = 0
         self._life = 0  # grows with every boot; what an earlier boot had put on the agenda is void
-        self._starving_ns: int | None = None
+        self._starving_for: set[str] = set()  # why nobody feeds the watchdog; empty: it is fed
+        self._hunger = 0  # grows with every time that the feeding ended
         self._deferred: list[Callable[[], None]] = []
 
     @property
@@ -86,7 +87,7 @@ class Machine:
         self._life += 1
         self.powered = True
         self.paused = False
-        self._starving_ns = None
+        self._starving_for.clear()
         self.clock.boot(self.world.now_ns)
         if not self.witness:
             self.start_executor()
@@ -109,14 +110,13 @@ class Machine:
         """Everything on it stands still, its clock and its watchdog do not."""
         if self.powered and not self.paused:
             self.paused = True
-            if self.watchdog:
-                self.starve_watchdog()
+            self.starve_watchdog("it stands still")
 
     def resume(self) -> None:
         if not self.paused:
             return
         self.paused = False
-        self._starving_ns = None
+        self._starving_for.discard("it stands still")
         deferred, self._deferred = self._deferred, []
         for deed in deferred:
             deed()
@@ -125,15 +125,17 @@ class Machine:
 
     # ---- the watchdog -------------------------------------------------------------------------------------------
 
-    def starve_watchdog(self) -> None:
-        """Nobody feeds it from now on: the machine is reset when its time is over."""
-        if not self.watchdog or self._starving_ns is not None:
+    def starve_watchdog(self, why: str) -> None:
+        """Nobody feeds it from now on: the machine is reset when its time is over, unless all reasons end before."""
+        hungry = bool(self._starving_for)
+        self._starving_for.add(why)
+        if hungry or not self.watchdog:
             return
-        began, life = self.world.now_ns, self._life
-        self._starving_ns = began
+        self._hunger += 1
+        hunger, life = self._hunger, self._life
 
         def fire() -> None:
-            if life == self._life and self._starving_ns == began:
+            if life == self._life and hunger == self._hunger and self._starving_for:
                 self.world.remark(f"the watchdog resets {self.name}")
                 self.power_off()
                 if self.reboot_ms is not None:
@@ -174,7 +176,7 @@ class Machine:
                 return
             if not self.stop_fails:
                 self.running.clear()
-                self._starving_ns = None
+                self._starving_for.discard("no executor")
             self._connect()
 
         self.after_ms(self.stop_ms if self.running else SOCKET_MS, recovered)
@@ -185,7 +187,7 @@ class Machine:
             return
         self.executor.alive = False
         self.executor = None
-        self.starve_watchdog()
+        self.starve_watchdog("no executor")
         if self.daemon is not None:
             self.daemon.executor_lost()
 
