@@ -93,7 +93,7 @@ class Plain:
         assert self.init.stdout is not None
         assert self.init.stdout.readline() == "ready\n"
         children = Path(f"/proc/{self.init.pid}/task/{self.init.pid}/children").read_text().split()
-        self.inside = ["nsenter", "-t", children[0], "-m", "-n", "-p", "-u", "-i", f"--root={root}", "--wd=/"]
+        self.inside = ["nsenter", "-t", children[0], "-m", "-n", "-p", "-u", "-i", "-r", "-w"]
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self, command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
