@@ -4,8 +4,9 @@ import asyncio
 import random
 import signal
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -57,7 +58,7 @@ class Daemon:
         self.notifier = from_environment()
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._alive_at_s = 0.0
-        self.shell = Shell(self.engine, barred, self._alive)
+        self.shell = Shell(self.engine, barred, self._alive, self._in_thread)
         self.transport = self._transport(node, spec)
         self.shell.links = self.transport
         self.consensus = self._consensus(node, spec)
@@ -140,16 +141,19 @@ class Daemon:
         )
 
     def _write(self, work: Work, written: Written) -> None:
+        self._in_thread(work, written)
+
+    def _in_thread(self, work: Callable[[], None], done: Callable[[Any], None]) -> None:
         """Let a thread wait for the disk: leases and heartbeats must not."""
         loop = asyncio.get_running_loop()
 
         def run() -> None:
-            error: JournalError | None = None
+            error: Exception | None = None
             try:
                 work()
-            except JournalError as e:
+            except (JournalError, BarredError) as e:
                 error = e
-            loop.call_soon_threadsafe(written, error)
+            loop.call_soon_threadsafe(done, error)
 
         self._disk.submit(run)
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 import structlog
@@ -12,10 +12,10 @@ from hamail.consensus.port import Consensus, ConsensusHealth
 from hamail.core.effects import Ask, Effect, Note, Propose, SaveBarred, Send, Transfer
 from hamail.core.engine import Engine
 from hamail.daemon.barred import BarredError, BarredFile
-from hamail.model.actions import AnyNotice, AnyRequest
+from hamail.model.actions import AnyNotice, AnyRequest, Extend
 from hamail.model.commands import AnyCommand, Outcome
 from hamail.model.ids import LogIndex, NodeName
-from hamail.model.messages import AnyMessage, Raft
+from hamail.model.messages import AnyMessage, Heartbeat, LeaseAnswer, LeaseRequest, Raft
 from hamail.model.state import ClusterState
 
 MS = 1_000_000
@@ -51,6 +51,29 @@ class EngineMachine:
         self._applied()
 
 
+Done: TypeAlias = Callable[[Exception | None], None]
+Background: TypeAlias = Callable[[Callable[[], None], Done], None]
+"""Run the work anywhere, then call back in the loop with what it raised, or None."""
+
+
+def at_once(work: Callable[[], None], done: Done) -> None:
+    try:
+        work()
+    except BarredError as e:
+        done(e)
+    else:
+        done(None)
+
+
+def _never_waits(effect: Effect) -> bool:
+    """Heartbeats and leases must not wait for a disk, and promise nothing that the disk would have to know first."""
+    match effect:
+        case Send(message=Heartbeat() | LeaseRequest() | LeaseAnswer()) | Ask(request=Extend()) | Note():
+            return True
+        case _:
+            return False
+
+
 class Links(Protocol):
     def send(self, peer: NodeName, message: AnyMessage) -> bool: ...
 
@@ -62,8 +85,13 @@ class Executor(Protocol):
 class Shell:
     """Everything runs in one event loop; no method blocks but `SaveBarred`, which must."""
 
-    def __init__(self, engine: Engine, barred: BarredFile, alive: Callable[[], None]) -> None:
-        """`alive` is called at each tick: the proof of life for systemd's watchdog."""
+    def __init__(
+        self, engine: Engine, barred: BarredFile, alive: Callable[[], None], background: Background | None = None
+    ) -> None:
+        """`alive` is called at each tick: the proof of life for systemd's watchdog. `background` waits for the disk."""
+        self._background = background or at_once
+        self._saving = False
+        self._behind: list[Effect] = []  # effects that wait for the disk, in their order
         self.engine = engine
         self.machine = EngineMachine(engine, self._on_applied)
         self.consensus: Consensus | None = None  # None: the journal could not be opened; the node is passive
@@ -178,26 +206,45 @@ class Shell:
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
-            match effect:
-                case Send():
-                    if self.links is not None:
-                        self.links.send(effect.to, effect.message)
-                case Ask():
-                    if self.executor is not None:
-                        self.executor.send(effect.request)
-                case Propose():
-                    self._propose(effect)
-                case SaveBarred():
-                    try:
-                        self._barred.save(effect.barred)
-                    except BarredError as e:
-                        self.engine.fail(str(e))
-                        return  # what follows a failed barrier must not happen
-                case Transfer():
-                    if self.consensus is not None and self.consensus.transfer_leadership(effect.to):
-                        log.info("handing the lead of the log over", to=effect.to)
-                case Note():
-                    (log.warning if effect.level == "warning" else log.info)(effect.text)
+            if self._saving and not _never_waits(effect):
+                self._behind.append(effect)
+            else:
+                self._carry_out(effect)
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Send():
+                if self.links is not None:
+                    self.links.send(effect.to, effect.message)
+            case Ask():
+                if self.executor is not None:
+                    self.executor.send(effect.request)
+            case Propose():
+                self._propose(effect)
+            case SaveBarred():
+                self._save(effect)
+            case Transfer():
+                if self.consensus is not None and self.consensus.transfer_leadership(effect.to):
+                    log.info("handing the lead of the log over", to=effect.to)
+            case Note():
+                (log.warning if effect.level == "warning" else log.info)(effect.text)
+
+    def _save(self, effect: SaveBarred) -> None:
+        """A barrier: what comes behind it waits for the disk, except what must never wait for one."""
+        self._saving = True
+
+        def work() -> None:
+            self._barred.save(effect.barred)
+
+        def saved(error: Exception | None) -> None:
+            self._saving = False
+            behind, self._behind = self._behind, []
+            if error is not None:
+                self.engine.fail(str(error))  # what follows a failed barrier must not happen
+            elif not self._stopped:
+                self._perform(behind)
+
+        self._background(work, saved)
 
     def _propose(self, effect: Propose) -> None:
         if self.consensus is None:

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from hamail.consensus.port import ConsensusHealth
+from hamail.core.effects import SaveBarred, Send
 from hamail.core.engine import Engine
-from hamail.daemon.barred import BarredFile
+from hamail.daemon.barred import BarredError, BarredFile
 from hamail.daemon.shell import Shell
+from hamail.model.messages import LeaseAnswer, ReleaseAnswer
 from hamail.simulation.spec import cluster
 
 
@@ -32,3 +34,61 @@ def test_a_node_whose_disk_does_not_answer_is_not_ready(tmp_path: Path):
         told = engine.local.own_facts()
         assert not told.ready
         assert (told.detail == hindrance) == bool(hindrance)
+
+
+class Wire:
+    def __init__(self) -> None:
+        self.sent: list[object] = []
+
+    def send(self, peer: str, message: object) -> bool:
+        self.sent.append(message)
+        return True
+
+
+def slow_disk_shell(tmp_path: Path, barred: BarredFile | None = None):
+    """A shell whose disk answers when `finish` is called."""
+    engine = Engine(me="n2", bootstrap=cluster(), source="", barred={}, life="1", now_ns=0)
+    pending: list[tuple] = []
+    barred = barred or BarredFile(tmp_path / "barred")
+    shell = Shell(engine, barred, lambda: None, lambda work, done: pending.append((work, done)))
+    shell.links = Wire()
+
+    def finish(error: Exception | None = None) -> None:
+        work, done = pending.pop(0)
+        if error is None:
+            work()
+        done(error)
+
+    return shell, finish
+
+
+YES = ReleaseAnswer(group="mail", epoch=7, yes=True)
+LEASE = LeaseAnswer(group="web", epoch=9, nonce=1, promised=True)
+
+
+def test_a_yes_waits_for_the_disk_and_a_lease_does_not(tmp_path: Path):
+    shell, finish = slow_disk_shell(tmp_path)
+    shell.perform([SaveBarred({"mail": 7}), Send("n1", YES)])
+    shell.perform([Send("n1", LEASE)])
+    assert shell.links.sent == [LEASE]
+    finish()
+    assert shell.links.sent == [LEASE, YES]
+    assert BarredFile(tmp_path / "barred").load() == {"mail": 7}
+
+
+def test_barriers_keep_their_order(tmp_path: Path):
+    shell, finish = slow_disk_shell(tmp_path)
+    later = ReleaseAnswer(group="web", epoch=8, yes=True)
+    shell.perform([SaveBarred({"mail": 7}), Send("n1", YES), SaveBarred({"mail": 7, "web": 8}), Send("n1", later)])
+    finish()
+    assert shell.links.sent == [YES]
+    finish()
+    assert shell.links.sent == [YES, later]
+
+
+def test_nothing_follows_a_failed_barrier(tmp_path: Path):
+    shell, finish = slow_disk_shell(tmp_path)
+    shell.perform([SaveBarred({"mail": 7}), Send("n1", YES)])
+    finish(BarredError("the disk is full"))
+    assert shell.links.sent == []
+    assert shell.engine.problem == "the disk is full"
