@@ -57,6 +57,7 @@ HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     c.Released: groups.released,
     c.StopFailed: groups.stop_failed,
     c.OwnerLost: groups.owner_lost,
+    c.OwnerStuck: groups.owner_stuck,
     c.OwnerBack: groups.owner_back,
     c.OrderFence: nodes.order_fence,
     c.FenceDone: nodes.fence_done,
@@ -67,6 +68,7 @@ HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     c.SetMaintenance: orders.set_maintenance,
     c.AckMaintenance: orders.ack_maintenance,
     c.Clear: orders.clear,
+    c.Retry: groups.retry,
     c.ApplyConfig: orders.apply_config,
     c.Annotate: orders.annotate,
 }

@@ -2,6 +2,7 @@
 
 from hamail.core.draft import Draft, Rejected
 from hamail.core.proof import HELD, RUNNING, no_expiry, remedy, trusted
+from hamail.core.retries import pause_ms
 from hamail.core.transitions import What
 from hamail.model import commands as c
 from hamail.model.ids import Epoch, GroupName, NodeName
@@ -43,12 +44,31 @@ def grant(d: Draft, command: c.Grant) -> None:
     _may_own(d, name, node)
     evidence = g.evidence if g.phase is Phase.IDLE else _expired(d, command)
     if not g.move:
-        d.open_move(name, g.trigger if g.trigger is Trigger.CLEARED else Trigger.FIRST_START, command)
+        again = g.trigger in (Trigger.CLEARED, Trigger.TRIED_AGAIN)
+        d.open_move(name, g.trigger if again else Trigger.FIRST_START, command)
     former = g.owner or g.former
     words = _evidence_words(evidence, former)
     d.step(name, What.GRANTED, node=node, epoch=d.index, evidence=words, why=command.sentence)
     d.set_group(name, owner=node, former=former, epoch=d.index, evidence=evidence, released_epoch=g.epoch, stuck=False)
     d.stamp(name, {Stamp.GRANTED: command.at_ms}, target=node)
+
+
+def retry(d: Draft, command: c.Retry) -> None:
+    name = command.group
+    if name not in d.spec.groups:
+        raise Rejected(f"there is no group {name}")
+    g = d.group(name)
+    if g.epoch != command.expected_epoch:
+        raise Rejected(f"{name} is at epoch {g.epoch}, not {command.expected_epoch}")
+    if g.phase is not Phase.IDLE or not g.failed_on:
+        raise Rejected(f"{name} is {g.phase}, and it waits for no further try")
+    if d.maintenance.on:
+        raise Rejected("the cluster is in maintenance")
+    d.set_group(name, failed_on=(), retries=g.retries + 1)
+    if not g.move:
+        d.set_group(name, trigger=Trigger.TRIED_AGAIN)
+    tried = " and ".join(sorted(g.failed_on))
+    d.event("retry", f"{name} could not be started on {tried}; it is tried again (try {g.retries + 1}).", group=name)
 
 
 def _may_own(d: Draft, group: GroupName, node: NodeName) -> None:
@@ -113,8 +133,13 @@ def start_failed(d: Draft, command: c.StartFailed) -> None:
     free(d, name, Evidence.RELEASED)
     if set(d.spec.groups[name].nodes) <= set(d.group(name).failed_on):
         d.give_up(name)
-        words = f"{name} could not be started anywhere and stays down. Find out why, then: hamailctl clear {name}"
-        d.event("group", words, group=name)
+        pause_s = pause_ms(d.group(name).retries) // 1000
+        d.event(
+            "group",
+            f"{name} could not be started anywhere and stays down; it is tried again in {pause_s} s. "
+            f"Find out why; hamailctl clear {name} tries at once.",
+            group=name,
+        )
 
 
 def failed(d: Draft, command: c.Failed) -> None:
@@ -174,16 +199,28 @@ def stop_failed(d: Draft, command: c.StopFailed) -> None:
 
 def owner_lost(d: Draft, command: c.OwnerLost) -> None:
     owned_at(d, command.group, command.node, command.epoch)
+    if len(set(command.voters) & set(d.spec.voters())) < d.spec.majority():
+        raise Rejected(f"only {len(command.voters)} voters miss {command.node}")
+    why = f"{_and(command.voters)} have not heard {command.node} for {command.silent_ms / 1000:.1f} s."
+    _take_away(d, command, Trigger.NODE_LOST, why)
+
+
+def owner_stuck(d: Draft, command: c.OwnerStuck) -> None:
+    """The coordinator alone has seen this; no more than a fence for nothing can come of its error."""
+    owned_at(d, command.group, command.node, command.epoch)
+    told = f" ({command.detail})" if command.detail else ""
+    why = f"it is heard, but it has not followed the log for {command.behind_ms / 1000:.1f} s{told}."
+    _take_away(d, command, Trigger.NODE_STUCK, why)
+
+
+def _take_away(d: Draft, command: c.OwnerLost | c.OwnerStuck, trigger: Trigger, why: str) -> None:
     g = d.group(command.group)
     if g.phase not in HELD:
         raise Rejected(f"{command.group} is already {g.phase}")
     if d.maintenance.on:
         raise Rejected("the cluster is in maintenance")
-    if len(set(command.voters) & set(d.spec.voters())) < d.spec.majority():
-        raise Rejected(f"only {len(command.voters)} voters miss {command.node}")
-    why = f"{_and(command.voters)} have not heard {command.node} for {command.silent_ms / 1000:.1f} s."
     if not g.move:
-        d.open_move(command.group, Trigger.NODE_LOST, command, reason=why)
+        d.open_move(command.group, trigger, command, reason=why)
     d.stamp(command.group, {Stamp.DETECTED: command.at_ms})
     if g.target == command.node:
         d.set_group(command.group, target=None)

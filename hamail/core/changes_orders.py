@@ -109,7 +109,7 @@ def clear(d: Draft, command: c.Clear) -> None:
     if name not in d.spec.groups:
         raise Rejected(f"there is no group {name}")
     g = d.group(name)
-    d.set_group(name, failed_on=())
+    d.set_group(name, failed_on=(), retries=0)
     if g.phase is not Phase.ACTIVE:
         d.set_group(name, trigger=Trigger.CLEARED)
     if g.owner is not None:

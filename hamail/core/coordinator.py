@@ -5,7 +5,8 @@ epoch it was made for, so two nodes that both believe to be coordinator can do n
 """
 
 from hamail.core import placement
-from hamail.core.facts import Facts, NodeFacts
+from hamail.core.facts import Facts
+from hamail.core.followers import stuck
 from hamail.core.proof import HELD, expires, trusted
 from hamail.core.timing import watchdog_extra_ms
 from hamail.model import commands as c
@@ -36,10 +37,14 @@ def _for_group(state: ClusterState, facts: Facts, name: GroupName, t: Timings) -
         return _grant(state, facts, name, g)
     if g.owner is None:
         return []
-    owner = facts.node(g.owner)
     if g.phase in HELD:
-        return _lost(state, facts, name, g.owner) if owner.suspected else []
-    if _back(owner) and trusted(g) and state.node(g.owner).fence is None and not _some_released(facts, name, g):
+        return _lost(state, facts, name, g.owner, t)
+    if (
+        _back(facts, g.owner, t)
+        and trusted(g)
+        and state.node(g.owner).fence is None
+        and not _some_released(facts, name, g)
+    ):
         return [c.OwnerBack(at_ms=facts.at_ms, group=name, node=g.owner, epoch=g.epoch)]
     over = _wait_over(state, facts, name, t)
     if over or g.phase is not Phase.FENCING:
@@ -47,22 +52,28 @@ def _for_group(state: ClusterState, facts: Facts, name: GroupName, t: Timings) -
     return _fence(state, facts, g.owner, g.sentence)
 
 
-def _lost(state: ClusterState, facts: Facts, name: GroupName, node: NodeName) -> list[c.AnyCommand]:
-    owner = facts.node(node)
-    lost = c.OwnerLost(
-        at_ms=facts.at_ms,
-        group=name,
-        node=node,
-        epoch=state.group(name).epoch,
-        silent_ms=owner.silent_ms,
-        voters=owner.accusers,
-    )
-    return [lost, *_fence(state, facts, node, f"{node} is not heard")]
+def _lost(state: ClusterState, facts: Facts, name: GroupName, node: NodeName, t: Timings) -> list[c.AnyCommand]:
+    """An owner that is not heard, or is heard and learns of nothing, must be made certain to be out."""
+    owner, epoch = facts.node(node), state.group(name).epoch
+    if owner.suspected:
+        silent_ms = owner.silent_ms
+        lost = c.OwnerLost(
+            at_ms=facts.at_ms, group=name, node=node, epoch=epoch, silent_ms=silent_ms, voters=owner.accusers
+        )
+        return [lost, *_fence(state, facts, node, f"{node} is not heard")]
+    if stuck(facts, node, t):
+        behind_ms = facts.behind_ms[node]
+        hung = c.OwnerStuck(
+            at_ms=facts.at_ms, group=name, node=node, epoch=epoch, behind_ms=behind_ms, detail=owner.detail
+        )
+        return [hung, *_fence(state, facts, node, f"{node} does not follow the log")]
+    return []
 
 
-def _back(owner: NodeFacts) -> bool:
+def _back(facts: Facts, node: NodeName, t: Timings) -> bool:
     """Is the owner heard and well again?"""
-    return owner.alive and owner.ready and not owner.suspected
+    owner = facts.node(node)
+    return owner.alive and owner.ready and not owner.suspected and not stuck(facts, node, t)
 
 
 def _some_released(facts: Facts, name: GroupName, g: GroupState) -> bool:
@@ -71,9 +82,11 @@ def _some_released(facts: Facts, name: GroupName, g: GroupState) -> bool:
 
 
 def _grant(state: ClusterState, facts: Facts, name: GroupName, g: GroupState) -> list[c.AnyCommand]:
+    """Nobody holds it: give it to the best node, or let those that failed try again when it is time."""
     node = placement.choose(state, facts, name)
     if node is None:
-        return []
+        due = facts.retry_in_ms.get(name) == 0
+        return [c.Retry(at_ms=facts.at_ms, group=name, expected_epoch=g.epoch)] if due else []
     preferred = state.spec.groups[name].nodes[0]
     cold = g.evidence in (Evidence.NEVER_OWNED, Evidence.REJOINED) and g.trigger is not Trigger.CLEARED
     could_come = preferred not in g.failed_on and not state.node(preferred).standby

@@ -149,7 +149,7 @@ class Draft:
         if move is not None:
             asked_elsewhere = move.trigger in (Trigger.SWITCHOVER, Trigger.STANDBY) and node == move.source
             self._change_move(move.id, result="rolled back" if asked_elsewhere else "done", target=node)
-        self.set_group(name, move=0, target=None, failed_on=())
+        self.set_group(name, move=0, target=None, failed_on=(), retries=0)
 
     def give_up(self, name: GroupName) -> None:
         """The open move has ended nowhere."""

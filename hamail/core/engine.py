@@ -13,6 +13,7 @@ from hamail.core.facts import Facts, NodeFacts
 from hamail.core.lead import Lead
 from hamail.core.lease import MS, Voter
 from hamail.core.local import Local
+from hamail.core.retries import Retries
 from hamail.core.timing import derive
 from hamail.model import commands as c
 from hamail.model.actions import AnyNotice
@@ -72,6 +73,7 @@ class Engine:
         self._missed: frozenset[NodeName] = frozenset()
         self._beat_body: object = None
         self.lead = Lead(self)
+        self.retries = Retries()
 
     # ---- events -------------------------------------------------------------------------------------------------
 
@@ -83,6 +85,7 @@ class Engine:
         if not self.problem:
             self._catch_up()
             self.local.step()
+            self.retries.step(self.state, self.facts, now_ns)
             if self.leading:
                 self._coordinate()
         self._heartbeat()
@@ -225,6 +228,7 @@ class Engine:
             me=self.me,
             nodes=nodes,
             settled=now - m.began_ns >= t.settle_ms * MS,
+            retry_in_ms=self.retries.in_ms(self.state, now),
             **self.lead.facts(),
         )
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from hamail.core import placement
+from hamail.core import placement, retries
 from hamail.core.facts import Facts
 from hamail.model.ids import GroupName, NodeName
 from hamail.model.spec import ClusterSpec, Requirement
@@ -44,6 +44,8 @@ def why(state: ClusterState, facts: Facts, group: GroupName) -> tuple[str, ...]:
     if g.phase is Phase.IDLE and placement.choose(state, facts, group) is None:
         lines.append(f"No node may have {group} now:")
         lines += [f"  {c.node}: {c.reason}." for c in placement.candidates(state, facts, group)]
+        if soon := retries.words(facts, group):
+            lines.append(f"{group} could not be started anywhere; {soon}.")
     elif g.owner is not None:
         for c in placement.candidates(state, facts, group):
             if c.node != g.owner and c.node in state.spec.groups[group].nodes:
@@ -80,6 +82,8 @@ def warnings(state: ClusterState, facts: Facts) -> tuple[str, ...]:
         others = [c for c in placement.candidates(state, facts, name) if c.eligible and c.node != g.owner]
         if g.owner is not None and not others:
             found.append(f"{name} has no standby: if {g.owner} fails, mail stops")
+        if soon := retries.words(facts, name):
+            found.append(f"{name} could not be started anywhere; {soon}")
         if state.spec.groups[name].unsafe_reason:
             found.append(f"{name} runs without fencing (reason given: {state.spec.groups[name].unsafe_reason})")
         if (

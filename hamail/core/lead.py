@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hamail.core import membership
 from hamail.core.effects import Send, Transfer
+from hamail.core.followers import Followers
 from hamail.core.lease import MS
 from hamail.core.proof import expires
 from hamail.model import commands as c
@@ -31,6 +32,7 @@ class Lead:
         self._asked_ns: int | None = None
         self._transfer_ns = engine.now_ns
         self._fence_retry_at_ns: dict[NodeName, int] = {}
+        self.followers = Followers(engine)
         self._fence_seen_ns: dict[LogIndex, int] = {}  # open fence orders -> since when this node has known them
 
     def facts(self) -> dict[str, Any]:
@@ -39,6 +41,7 @@ class Lead:
             "released_by": {k: tuple(sorted(v)) for k, v in self._released.items()},
             "majority_at_ns": self._majority_at_ns,
             "fence_retry_at_ns": self._fence_retry_at_ns,
+            "behind_ms": self.followers.behind_ms(),
             "fence_open_ms": {
                 name: (self.e.now_ns - self._fence_seen_ns[n.fence.id]) // MS
                 for name, n in self.e.state.nodes.items()
@@ -50,10 +53,12 @@ class Lead:
         """The lead was won or lost."""
         self._released.clear()
         self._majority_at_ns.clear()
+        self.followers.forget()
 
     def step(self) -> None:
         open_orders = {n.fence.id for n in self.e.state.nodes.values() if n.fence is not None}
         self._fence_seen_ns = {i: self._fence_seen_ns.get(i, self.e.now_ns) for i in open_orders}
+        self.followers.step()
         self._ask_release()
 
     def fence_news(self, command: c.FenceDone | c.Clear) -> None:

@@ -8,6 +8,14 @@ from hamail.model.status import Candidate
 
 def refusal(state: ClusterState, facts: Facts, group: GroupName, node: NodeName) -> str:
     """Why `node` may not be given `group`, without its name; empty when it may."""
+    why = unfit(state, facts, group, node)
+    if not why and node in state.group(group).failed_on:
+        return f"{group} failed there during this move; hamailctl clear {group} lifts it"
+    return why
+
+
+def unfit(state: ClusterState, facts: Facts, group: GroupName, node: NodeName) -> str:
+    """Why `node` could not have `group`, whatever happened there before; empty when it could."""
     spec = state.spec
     if node not in spec.nodes:
         return "it is not a node of this cluster"
@@ -28,8 +36,6 @@ def refusal(state: ClusterState, facts: Facts, group: GroupName, node: NodeName)
         return "its hamaild is restarting"
     if not heard.ready:
         return f"it is not ready: {heard.detail or 'no reason given'}"
-    if node in state.group(group).failed_on:
-        return f"{group} failed there during this move; hamailctl clear {group} lifts it"
     return ""
 
 

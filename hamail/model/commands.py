@@ -112,6 +112,16 @@ class OwnerLost(Command, frozen=True, kw_only=True, tag="owner_lost"):
     voters: tuple[NodeName, ...]
 
 
+class OwnerStuck(Command, frozen=True, kw_only=True, tag="owner_stuck"):
+    """The owner is heard, but it has not followed the log for so long: it learns of nothing that it should do."""
+
+    group: GroupName
+    node: NodeName
+    epoch: Epoch
+    behind_ms: int
+    detail: str = ""  # what it says about itself
+
+
 class OwnerBack(Command, frozen=True, kw_only=True, tag="owner_back"):
     """The owner is heard again before anything irreversible was done (only from WAITING)."""
 
@@ -176,6 +186,13 @@ class Clear(Command, frozen=True, kw_only=True, tag="clear"):
     group: GroupName
 
 
+class Retry(Command, frozen=True, kw_only=True, tag="retry"):
+    """Nobody could start the group, and a while has passed: every node that is left may try again."""
+
+    group: GroupName
+    expected_epoch: Epoch
+
+
 class ApplyConfig(Command, frozen=True, kw_only=True, tag="apply_config"):
     spec: ClusterSpec
     source: str
@@ -204,6 +221,7 @@ AnyCommand: TypeAlias = (
     | Released
     | StopFailed
     | OwnerLost
+    | OwnerStuck
     | OwnerBack
     | OrderFence
     | FenceDone
@@ -214,6 +232,7 @@ AnyCommand: TypeAlias = (
     | SetMaintenance
     | AckMaintenance
     | Clear
+    | Retry
     | ApplyConfig
     | Annotate
 )

@@ -40,6 +40,7 @@ class Trigger(StrEnum):
 
     FIRST_START = "first start"
     NODE_LOST = "node lost"
+    NODE_STUCK = "node does not follow the log"
     NODE_RESTARTED = "node restarted"
     SERVICE_FAILED = "service failed"
     START_FAILED = "start failed"
@@ -49,6 +50,7 @@ class Trigger(StrEnum):
     FENCE_REQUESTED = "fence requested"
     LEASE_LOST = "lease lost"
     CLEARED = "cleared"
+    TRIED_AGAIN = "tried again"
 
 
 class Incarnation(Struct, frozen=True):
@@ -94,7 +96,8 @@ class GroupState(Struct, frozen=True, kw_only=True):
     reason: str = ""
     move: LogIndex = 0  # id of the open move record; 0 = none
     stuck: bool = False  # the owner has said that it could not stop the group
-    failed_on: tuple[NodeName, ...] = ()  # it failed here during the open move; lifted by `clear`
+    failed_on: tuple[NodeName, ...] = ()  # it failed here during the open move; lifted by `clear` and `retry`
+    retries: int = 0  # since it last ran: the pause before the next one grows with them
     sentence: str = ""  # the last transition in words
     since_ms: int = 0  # wall clock, for display only
 

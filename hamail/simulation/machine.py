@@ -34,6 +34,7 @@ class Machine:
         self.journaled: LogIndex = 0
         self.committed: LogIndex = 0
         self.journal_problem = ""
+        self.disk_hangs = False  # a write of the journal is neither done nor refused
         # what agents do here
         self.start_ms = 100.0
         self.stop_ms = 100.0
@@ -54,7 +55,7 @@ class Machine:
     @property
     def votes(self) -> bool:
         """Does its part of the replicated log work now?"""
-        able = self.powered and not self.paused and not self.journal_problem
+        able = self.powered and not self.paused and not self.journal_problem and not self.disk_hangs
         return able and self.daemon is not None and not self.daemon.hung
 
     # ---- time on this machine -----------------------------------------------------------------------------------
@@ -213,6 +214,12 @@ class Machine:
         self.world.log.gone(self.name)
         if self.daemon is not None:
             self.daemon.fail(problem)
+
+    def hang_disk(self, hangs: bool) -> None:
+        """Its log stands still meanwhile; heartbeats and leases wait for no disk."""
+        self.disk_hangs = hangs
+        if self.daemon is not None:
+            self.daemon.engine.hindrance = "the disk does not answer" if hangs else ""
 
     # ---- the log ------------------------------------------------------------------------------------------------
 

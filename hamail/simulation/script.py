@@ -60,6 +60,7 @@ class Script:
             (r"hamaild on (\S+) dies when it proposes (\S+), back after (\S+)", self._dies_at),
             (r"executor on (\S+) dies(?:, back after (\S+))?", self._executor_dies),
             (r"journal on (\S+) breaks", self._journal_breaks),
+            (r"disk of (\S+) hangs for (\S+)", self._disk_hangs),
             (r"(\S+) pauses for (\S+)", self._pauses),
             (r"(\S+) cannot start on (\S+)", self._cannot_start),
             (r"starts work on (\S+)", lambda n: self._machine(n).start_fails.clear()),
@@ -211,6 +212,10 @@ class Script:
 
     def _journal_breaks(self, node: str) -> None:
         self._machine(node).break_journal("the journal cannot be written: no space left on device")
+
+    def _disk_hangs(self, node: str, duration: str) -> None:
+        self._machine(node).hang_disk(True)
+        self._machine(node).after_ms(duration_ms(duration), lambda: self._machine(node).hang_disk(False))
 
     def _pauses(self, node: str, duration: str) -> None:
         machine = self._machine(node)

@@ -1,0 +1,57 @@
+"""A group that nobody could start is tried again by itself: storage may come late, a full disk may be emptied.
+
+Every node watches with its own clock how long the group has waited, so that each can say when the next try comes; the
+coordinator proposes it. The pause grows with the tries that the log has counted since the group last ran.
+"""
+
+from collections.abc import Callable
+
+from hamail.core import placement
+from hamail.core.facts import Facts
+from hamail.core.lease import MS
+from hamail.model.ids import Epoch, GroupName
+from hamail.model.state import ClusterState, Phase
+
+RETRY_MS = 60_000  # before the first try; doubled for each further one
+RETRY_MS_MAX = 600_000
+
+
+def pause_ms(retries: int) -> int:
+    return min(RETRY_MS << min(retries, 8), RETRY_MS_MAX)
+
+
+def only_failures(state: ClusterState, facts: Facts, group: GroupName) -> bool:
+    """May nobody have the group, and is there a node that could if it had not failed there?"""
+    g = state.group(group)
+    if g.phase is not Phase.IDLE or not g.failed_on or placement.choose(state, facts, group) is not None:
+        return False
+    return any(placement.unfit(state, facts, group, node) == "" for node in g.failed_on)
+
+
+def words(facts: Facts, group: GroupName) -> str:
+    """When the next try comes; empty when none will."""
+    left_ms = facts.retry_in_ms.get(group)
+    return "" if left_ms is None else f"next try in {-(-left_ms // 1000)} s; hamailctl clear {group} tries at once"
+
+
+class Retries:
+    def __init__(self) -> None:
+        self._since_ns: dict[tuple[GroupName, Epoch], int] = {}  # since when it could only be tried again
+
+    def step(self, state: ClusterState, facts: Callable[[], Facts], now_ns: int) -> None:
+        """Call at each tick, on every node."""
+        candidates = [n for n in state.spec.groups if state.group(n).phase is Phase.IDLE and state.group(n).failed_on]
+        if not candidates or state.maintenance.on:
+            self._since_ns.clear()
+            return
+        known = facts()
+        waiting = [(n, state.group(n).epoch) for n in candidates if only_failures(state, known, n)]
+        self._since_ns = {key: self._since_ns.get(key, now_ns) for key in waiting}
+
+    def in_ms(self, state: ClusterState, now_ns: int) -> dict[GroupName, int]:
+        """How long until the next try, for each group that waits for one; 0 = now."""
+        return {
+            name: max(0, pause_ms(state.group(name).retries) - (now_ns - since_ns) // MS)
+            for (name, epoch), since_ns in self._since_ns.items()
+            if state.group(name).epoch == epoch and state.group(name).failed_on
+        }
