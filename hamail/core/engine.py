@@ -258,6 +258,9 @@ class Engine:
                 self._caught_up()
             case c.ApplyConfig():
                 self._reconfigure()
+            case c.SetMaintenance(on=False):
+                # Links may just be coming back. A node that is really lost is missed one `detection` later.
+                self.members = membership.listen_anew(self.members, self.now_ns)
             case c.FenceDone() | c.Clear():
                 self.lead.fence_news(command)
             case _:

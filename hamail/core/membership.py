@@ -44,6 +44,12 @@ def hear(m: Membership, sender: NodeName, beat: Heartbeat, now_ns: int) -> Membe
     return msgspec.structs.replace(m, peers={**m.peers, sender: peer})
 
 
+def listen_anew(m: Membership, now_ns: int) -> Membership:
+    """From now on silence counts again: nobody is missed for what was allowed until this moment."""
+    peers = {name: msgspec.structs.replace(p, heard_ns=max(p.heard_ns, now_ns)) for name, p in m.peers.items()}
+    return msgspec.structs.replace(m, peers=peers)
+
+
 def tick(m: Membership, now_ns: int, t: Timings) -> Membership:
     """Time passes. After a stall of this process the time it could not listen is nobody else's silence."""
     stalled_ns = now_ns - m.ticked_ns - 4 * t.tick_ms * MS

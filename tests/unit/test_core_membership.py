@@ -97,3 +97,12 @@ def test_majorities():
     assert membership.hears_majority(m, at(2000), T)
     m = steadily_from(m, 2000, 2000)
     assert not membership.hears_majority(m, at(4000), T)
+
+
+def test_silence_that_was_allowed_counts_for_nothing_and_what_follows_does():
+    m = steadily(listening(), 5000, heard=["n2"], silent=lambda ms: {"n1": ms})
+    assert membership.suspected(m, "n1", at(5000), T)
+    m = membership.listen_anew(m, at(5000))
+    m = membership.hear(m, "n2", beat({"n1": 0}), at(5000))
+    assert not membership.suspected(m, "n1", at(5500), T)
+    assert membership.missed(m, "n1", at(6000), T)
