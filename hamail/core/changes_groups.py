@@ -22,6 +22,14 @@ def free(d: Draft, group: GroupName, evidence: Evidence) -> None:
     """Nobody holds the group any more, and this is why that is certain."""
     g = d.group(group)
     d.set_group(group, owner=None, former=g.owner, evidence=evidence, released_epoch=g.epoch, stuck=False)
+    if g.owner is not None:
+        _fence_over(d, g.owner)
+
+
+def _fence_over(d: Draft, node: NodeName) -> None:
+    """Unless something else must be taken from it: the next case is a new one and waits for no pause of this one."""
+    if not any(g.owner == node and g.phase is Phase.FENCING for _, g in d.groups()):
+        d.set_node(node, fence_attempts=0)
 
 
 def doubt(d: Draft, group: GroupName, why: str) -> None:
@@ -238,5 +246,4 @@ def owner_back(d: Draft, command: c.OwnerBack) -> None:
     if not trusted(d.group(command.group)):
         raise Rejected(f"{command.node} is not trusted with {command.group} although it is heard")
     d.step(command.group, What.OWNER_BACK, node=command.node)
-    if not any(g.owner == command.node and g.phase is Phase.FENCING for _, g in d.groups()):
-        d.set_node(command.node, fence_attempts=0)
+    _fence_over(d, command.node)
