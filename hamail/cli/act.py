@@ -22,6 +22,7 @@ from hamail.cli.words import listed, took
 if TYPE_CHECKING:
     from hamail.control.api import Done
     from hamail.model.state import ClusterState, Move
+    from hamail.model.status import NodeView, Status
 
 MOVE_TIMEOUT_MS = 120_000
 FENCE_TIMEOUT_MS = 180_000
@@ -152,9 +153,14 @@ def _wait_gone(app: App, done: "Done", node: str, owned: list[str], timeout_ms: 
         ended = (m for m in state.moves if m.id >= done.index and m.group in owned)
         return [f"{m.group}: {m.result}" for m in ended if m.result in WORDS]
 
+    def stranded() -> list[str]:
+        """Groups that stay down: nobody has them, and nobody may."""
+        views = (g for g in app.client.status().groups if g.name in owned and g.phase == "idle")
+        return [g.name for g in views if not any(c.eligible for c in g.candidates)]
+
     def over(state: "ClusterState") -> bool:
-        gone = all(state.group(g).owner != node and state.group(g).phase == "active" for g in owned)
-        return gone or bool(failures(state))
+        left = [g for g in owned if state.group(g).owner == node or state.group(g).phase != "active"]
+        return not left or bool(failures(state)) or set(left) <= set(stranded())
 
     try:
         finished = follow_state(app, done.index, timeout_ms, over, skip=done.index)
@@ -166,8 +172,12 @@ def _wait_gone(app: App, done: "Done", node: str, owned: list[str], timeout_ms: 
     state = app.client.state()
     if failed := failures(state):
         app.end(Exit.FAILED, f"not everything has left {node}", failed, done.request, "Reasons: hamailctl why GROUP")
-    places = [f"{group} is active on {state.group(group).owner}" for group in owned]
-    app.say(f"{listed(places)}.", "bold green")
+    down = stranded()
+    places = [f"{group} is active on {state.group(group).owner}" for group in owned if group not in down]
+    if places:
+        app.say(f"{listed(places)}.", "bold green")
+    if down:
+        app.say(f"{listed(down)} {'is' if len(down) == 1 else 'are'} DOWN: no other node may take over.", "bold red")
 
 
 @click.command(short_help="Let a node take over again.", epilog=examples("hamailctl unstandby n1"))
@@ -241,6 +251,14 @@ class _FenceGroup(click.Group):
         formatter.write_usage(ctx.command_path, "[confirm] NODE [OPTIONS]")
 
 
+def _known(app: App, status: "Status", node: str) -> "NodeView":
+    """The node, before a question about it is asked."""
+    views = {view.name: view for view in status.nodes}
+    if node not in views:
+        app.end(Exit.REFUSED, f"no node '{node}' in this cluster; nodes: {', '.join(sorted(views))}")
+    return views[node]
+
+
 @click.group(
     cls=_FenceGroup,
     short_help="Cut a node off for certain, or vouch that it is off.",
@@ -269,6 +287,7 @@ def fence_node(app: App, node: str, reason: str, request: str, yes: bool, no_wai
     client = app.client
     if not request:
         view = client.status()
+        _known(app, view, node)
         held = [g.name for g in view.groups if g.owner == node]
         holds = f"It holds {listed(held)}, which will be interrupted. " if held else ""
         app.confirm(f"{holds}Cut the power of {node}?", yes)
@@ -283,7 +302,7 @@ def fence_node(app: App, node: str, reason: str, request: str, yes: bool, no_wai
 
     if not follow_state(app, done.index, timeout_ms, off):
         failure = client.state().node(node).fence_failure
-        hint = f"Still tried. If you switch {node} off yourself: hamailctl fence confirm {node}"
+        hint = f"hamail keeps trying. If you switch {node} off yourself: hamailctl fence confirm {node}"
         app.end(Exit.FAILED, f"{node} is not fenced yet", [failure] if failure else [], done.request, hint)
     report(app, done, "done")
     app.say(f"{node} is off.", "bold green")
@@ -304,6 +323,9 @@ def fence_node(app: App, node: str, reason: str, request: str, yes: bool, no_wai
 def fence_confirm(app: App, node: str, typed: str | None, reason: str, request: str) -> None:
     """Vouch that NODE is off. If it is not, two nodes write to the same mailboxes: mail is destroyed."""
     if typed is None:
+        view = _known(app, app.client.status(), node)
+        if view.alive:
+            app.end(Exit.REFUSED, f"{node} is not off", [f"{node} was heard {view.silent_ms} ms ago, so it is running"])
         warn = f"If {node} still runs, two nodes will write to the same mailboxes, and mail will be DESTROYED."
         click.echo(click.style(warn, fg="red", bold=True), err=True)
         click.echo(f"Go and look: {node} must be without power, or cut off from the storage.", err=True)

@@ -111,7 +111,8 @@ def _print_event(app: App, event: "Event") -> None:
 
     from hamail.cli.words import clock, moment
 
-    asked = f"by {event.actor}" if event.actor not in ("", "hamail") else ""
+    told = f"{event.sentence.rstrip('.')} "
+    asked = f"by {event.actor}" if event.actor not in ("", "hamail") and f"by {event.actor} " not in told else ""
     because = ": ".join(word for word in (asked, event.reason) if word)
     line = Text(event.sentence)
     if because:
@@ -161,8 +162,10 @@ def why(app: App, group: str) -> None:
     if app.json:
         app.emit(answer)
         return
+    from hamail.cli.words import in_local_time
+
     for sentence in answer.sentences:
-        app.say(sentence)
+        app.say(in_local_time(sentence))
 
 
 @click.command(epilog=examples("hamailctl timing", "hamailctl timing --detection 300ms"))

@@ -30,9 +30,10 @@ def render(status: Status) -> RenderableType:
 
 def _parts(status: Status) -> Iterator[RenderableType]:
     for group in status.groups:
-        yield headline(group)
+        yield headline(group, status)
     if not status.config_revision:
-        yield Text("the cluster has not started yet: a majority of its nodes has not met", style=BAD)
+        text = f"{status.node} has heard nothing of a running cluster since it started: it cannot say what runs where"
+        yield Text(text, style=BAD)
     elif not status.groups:
         yield Text("no group is configured", style=POOR)
     yield Text(
@@ -48,8 +49,10 @@ def _parts(status: Status) -> Iterator[RenderableType]:
     yield _nodes(status)
 
 
-def headline(group: GroupView) -> Text:
+def headline(group: GroupView, status: Status) -> Text:
     """The state of one group in one sentence."""
+    if group.phase is Phase.ACTIVE and not status.quorum:
+        return Text(_without_majority(group, status), style=BAD)
     if group.phase is not Phase.ACTIVE:
         words = DOWN[group.phase].format(owner=group.owner or "nobody")
         return Text(f"{group.name} {words}", style=PHASE_STYLE.get(group.phase, BAD))
@@ -58,12 +61,24 @@ def headline(group: GroupView) -> Text:
     return line.append(f"{listed(able)} could take over") if able else line.append("nobody could take over", style=BAD)
 
 
+def _without_majority(group: GroupView, status: Status) -> str:
+    """A node that hears no majority knows no more than what it does itself."""
+    if group.owner != status.node or group.lease_ms is None:
+        return f"{group.name} was last known active on {group.owner}; without a majority {status.node} knows no more"
+    if group.lease_ms > 0:
+        return f"{group.name} is active on {group.owner}, but must stop within {took(group.lease_ms)}: no majority"
+    return f"{group.name} is down: without a majority {group.owner} had to stop it"
+
+
 def _attention(status: Status) -> Iterator[RenderableType]:
     if not status.quorum and not status.problems:
         text = f"{status.node} does not hear a majority: it decides nothing, and what it shows may be out of date"
         yield _point(text, BAD)
     for problem in status.problems:
         yield _point(problem, BAD)
+    for node in status.nodes:
+        if node.fence_failure:
+            yield _point(f"{node.name} could not be fenced, and is tried again: {node.fence_failure}", BAD)
     maintenance = status.maintenance
     if maintenance.on:
         because = f": {maintenance.reason}" if maintenance.reason else ""
@@ -81,6 +96,8 @@ def _attention(status: Status) -> Iterator[RenderableType]:
     for warning in status.warnings:
         if maintenance.on and warning.startswith("maintenance is on"):
             continue  # said above, with more words
+        if any(problem.endswith(warning.partition(": ")[2] or "-") for problem in status.problems):
+            continue  # said above, as a problem
         yield _point(warning, POOR)
 
 
@@ -101,11 +118,11 @@ def _group(group: GroupView, status: Status) -> RenderableType:
         phase.append(f" for {ago(max(0, status.at_ms - group.since_ms))}, since {moment(group.since_ms)}")
     grid.add_row("state", phase)
     asked = f", asked by {group.actor}" if group.actor not in ("", "hamail") else ""
-    because = f" ({group.reason})" if group.reason else ""
+    because = f" ({group.reason.rstrip('.')})" if group.reason and group.reason not in group.sentence else ""
     grid.add_row("why", Text(f"{group.trigger}{asked}{because}. {group.sentence}".strip()))
-    if group.phase is Phase.BLOCKED:
-        step = f"make sure that {group.owner} is off, then: hamailctl fence confirm {group.owner}"
-        grid.add_row("next step", Text(f"{step}; or: hamailctl clear {group.name}", style="bold"))
+    owner = next((node for node in status.nodes if node.name == group.owner), None)
+    if step := _next_step(group, owner):
+        grid.add_row("next step", Text(step, style="bold"))
     grid.add_row("standby", _candidates(group, status))
     if group.lease_ms is not None and not status.maintenance.on:
         style = "" if group.lease_ms > 0 else BAD
@@ -114,8 +131,17 @@ def _group(group: GroupView, status: Status) -> RenderableType:
     if group.unsafe_reason is not None:
         guard.append(f"\nLESS THAN FENCING on shared storage, accepted because: {group.unsafe_reason}", style=POOR)
     grid.add_row("split brain", guard)
-    grid.add_row("resources", _resources(group))
+    grid.add_row("resources", _resources(group, heard=owner is None or owner.alive))
     return Group(Text(group.name, style="bold"), Padding(grid, (0, 0, 0, 2)))
+
+
+def _next_step(group: GroupView, owner: NodeView | None) -> str:
+    """What only the operator can do now; empty when the cluster goes on by itself."""
+    stuck = group.phase is Phase.FENCING and owner is not None and owner.fence_failure
+    if group.phase is not Phase.BLOCKED and not stuck:
+        return ""
+    step = f"make sure that {group.owner} is off, then: hamailctl fence confirm {group.owner}"
+    return step if stuck else f"{step}; or: hamailctl clear {group.name}"
 
 
 def _candidates(group: GroupView, status: Status) -> Text:
@@ -131,11 +157,11 @@ def _candidates(group: GroupView, status: Status) -> Text:
     return lines or Text("no other node may own it", style=POOR)
 
 
-def _resources(group: GroupView) -> Text:
-    line = Text()
+def _resources(group: GroupView, heard: bool) -> Text:
+    line = Text() if heard else Text(f"unknown, {group.owner} is not heard; last known:", style=BAD)
     for name, state in group.resources.items():
         line.append("  " if line else "")
-        line.append(f"{name} ").append(state, style=RESOURCE_STYLE.get(state, DIM))
+        line.append(f"{name} ").append(state, style=RESOURCE_STYLE.get(state, DIM) if heard else DIM)
     return line or Text("none", style=DIM)
 
 
@@ -158,7 +184,7 @@ def _role(node: NodeView, status: Status) -> str:
     if node.witness:
         return "witness"
     held = [group for group in status.groups if group.owner == node.name]
-    if any(group.phase is Phase.ACTIVE for group in held):
+    if status.quorum and any(group.phase is Phase.ACTIVE for group in held):
         return "active"
     return "may hold" if held else "standby"
 
@@ -197,8 +223,8 @@ def _fencing(node: NodeView) -> Text:
         return Text("-", style=DIM)
     cell = Text()
     for device, failure in node.fence_devices.items():
-        cell.append("\n" if cell else "").append(f"{device} ")
+        cell.append("\n" if cell else "").append(f"{device}: " if failure else f"{device} ")
         cell.append(failure or "ready", style=BAD if failure else GOOD)
     if node.fence_failure:
-        cell.append("\n" if cell else "").append(f"last: {node.fence_failure}", style=BAD)
+        cell.append("\n" if cell else "").append("last try failed", style=BAD)
     return cell or Text("no device", style=POOR)

@@ -1,7 +1,11 @@
 """Times and names in words."""
 
+import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+
+MOMENT_FORMAT = "%Y-%m-%d %H:%M:%S"
+UTC_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
 
 
 def took(ms: int) -> str:
@@ -31,7 +35,16 @@ def roughly(ms: int) -> str:
 
 def moment(at_ms: int) -> str:
     """Local time, to the second."""
-    return datetime.fromtimestamp(at_ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(at_ms / 1000).astimezone().strftime(MOMENT_FORMAT)
+
+
+def in_local_time(sentence: str) -> str:
+    """hamaild's sentences tell times in UTC; everything else that a person is shown is local."""
+
+    def local(found: re.Match[str]) -> str:
+        return datetime.strptime(found[1], MOMENT_FORMAT).replace(tzinfo=UTC).astimezone().strftime(MOMENT_FORMAT)
+
+    return UTC_MOMENT.sub(local, sentence)
 
 
 def clock(at_ms: int) -> str:

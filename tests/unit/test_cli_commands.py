@@ -12,9 +12,11 @@ from click.testing import CliRunner
 from control_fake import ONE_MOVE, SCENES, FakeBackend, serving
 
 from hamail.cli.main import cli
+from hamail.cli.words import in_local_time
 from hamail.control.port import NotProposed
 from hamail.model import commands as c
 from hamail.model.state import Phase
+from hamail.model.status import Candidate
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,7 +97,7 @@ def test_status_puts_what_needs_attention_before_the_details(run, backend):
     assert lines[2].rstrip() == "! mail has no standby: one more failure of n1 is an outage"
     assert "n2 could NOT take over: not heard for 12 min" in out
     assert "not heard, called lost by a majority" in out
-    assert "ipmi connection timed out" in out
+    assert "ipmi: connection timed out" in out
 
 
 def test_status_of_a_blocked_group_names_the_next_step(run, backend):
@@ -120,6 +122,31 @@ def test_status_of_a_blocked_group_names_the_next_step(run, backend):
 def test_status_headline_of_every_phase(run, backend, changes, words):
     backend.group_changes = changes
     assert run("status")[1].splitlines()[0] == words
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "mail is active on n1, but must stop within 4.21 s: no majority"),
+        ({"lease_ms": 0}, "mail is down: without a majority n1 had to stop it"),
+        ({"owner": "n2"}, "mail was last known active on n2; without a majority n1 knows no more"),
+    ],
+)
+def test_status_without_a_majority_promises_nothing(run, backend, changes, words):
+    backend.quorum = False
+    backend.group_changes = changes
+    _, out, _ = run("status")
+    assert out.splitlines()[0] == words
+    assert "  may hold  " in out and "  active   " not in out
+
+
+def test_status_of_a_fence_that_fails_names_the_next_step(run, backend):
+    backend.group_changes = {"phase": Phase.FENCING, "owner": "n2"}
+    backend.node_changes = {"n2": {"alive": False, "fence_failure": "ipmi: timed out after 60 s"}}
+    _, out, _ = run("status", columns=160)
+    assert "! n2 could not be fenced, and is tried again: ipmi: timed out after 60 s" in out
+    assert "next step    make sure that n2 is off, then: hamailctl fence confirm n2" in out
+    assert "resources    unknown, n2 is not heard; last known:" in out
 
 
 def test_status_shows_maintenance_and_accepted_risks(run, backend):
@@ -149,7 +176,10 @@ def test_no_command_breaks_in_any_width(run, backend, columns, scene):
 def test_status_before_the_cluster_has_started(run, backend):
     backend.status_changes = {"config_revision": 0, "groups": (), "quorum": False}
     _, out, _ = run("status")
-    assert out.splitlines()[0] == "the cluster has not started yet: a majority of its nodes has not met"
+    assert (
+        out.splitlines()[0]
+        == "n1 has heard nothing of a running cluster since it started: it cannot say what runs where"
+    )
     assert "! n1 does not hear a majority: it decides nothing" in out
 
 
@@ -208,6 +238,17 @@ def test_events_for_people_and_programs(run):
     assert out.splitlines()[-1].rstrip() == "2026-11-18 11:06:39.910  mail    n1 has started mail: every resource is up"
     lines = [read(line) for line in run("events", "--json")[1].splitlines()]
     assert [line["index"] for line in lines] == [16, 18, 20]
+
+
+def test_sentences_with_times_are_shown_in_local_time(monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        told = in_local_time("Last step (2026-07-22 22:30:00 UTC): n1 runs mail since 2026-11-22 19:59:39 UTC.")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert told == "Last step (2026-07-23 00:30:00): n1 runs mail since 2026-11-22 20:59:39."
 
 
 def test_why_and_config_show(run):
@@ -357,6 +398,14 @@ def test_standby_of_a_node_that_must_not_lose_its_groups(run, backend):
     assert code == 0 and "Maintenance is on: nothing moves before it ends." in out
 
 
+def test_standby_by_force_ends_when_nobody_may_have_the_group(run, backend):
+    stranded = {"phase": Phase.IDLE, "owner": None, "candidates": (Candidate(node="n2", eligible=False, reason="x"),)}
+    backend.group_changes = stranded
+    backend.plan = [("stopped", Phase.IDLE, 310)]
+    code, out, _ = run("standby", "n1", "--yes", "--force", "--timeout", "3s")
+    assert (code, out.splitlines()[-1]) == (0, "mail is DOWN: no other node may take over.")
+
+
 def test_maintenance_waits_for_every_reachable_node(run, backend):
     code, out, _ = run("maintenance", "on")
     assert code == 0 and "every reachable node has acknowledged it" in out
@@ -407,6 +456,15 @@ def test_fence_confirm_needs_the_name_again(run, backend):
     code, out, _ = run("fence", "confirm", "n2", "--i-know-it-is-off", "n2", "--reason", "unplugged", "--json")
     assert code == 0 and read(out)["result"] == "done"
     assert backend.submitted[-1].reason == "unplugged"
+
+
+def test_nothing_is_asked_about_a_node_that_is_unknown_or_surely_runs(run, backend):
+    for words, error in (
+        (("fence", "n9"), "no node 'n9' in this cluster; nodes: n1, n2, n3"),
+        (("fence", "confirm", "n9"), "no node 'n9' in this cluster; nodes: n1, n2, n3"),
+        (("fence", "confirm", "n2"), "n2 is not off\n  - n2 was heard 37 ms ago, so it is running"),
+    ):
+        assert run(*words) == (3, "", f"hamailctl: {error}\n")
 
 
 # --- config -----------------------------------------------------------------------------------------------------------
