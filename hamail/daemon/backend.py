@@ -57,7 +57,8 @@ class DaemonBackend:
             if c.eligible:
                 return c.node, ()
         listed = state.spec.groups[group].nodes
-        return None, tuple(c.reason for c in candidates if c.node in listed) or (f"{group} has no other node",)
+        reasons = tuple(f"{c.node}: {c.reason}" for c in candidates if c.node in listed)
+        return None, reasons or (f"{group} has no other node",)
 
     def check_config(self, source: str) -> tuple[ClusterSpec | None, tuple[str, ...], tuple[str, ...]]:
         from hamail.config import ConfigError, diff, parse_cluster

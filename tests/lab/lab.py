@@ -255,6 +255,8 @@ class Lab:
 
     def enter(self, where: str, command: list[str]) -> list[str]:
         """The command line that runs `command` in a node or on the client."""
+        if not self.exists:
+            raise LabError(f"there is no lab {self.name}; `make lab` boots one (another name: LAB=name)")
         if where == "client":
             return ["nsenter", f"--net=/run/netns/{self.switch.namespace_of('client')}", *command]
         if where not in self.nodes:
