@@ -49,6 +49,7 @@ def apply(state: ClusterState, index: LogIndex, command: c.AnyCommand) -> tuple[
 HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     c.Barrier: orders.barrier,
     c.Join: nodes.join,
+    c.CleanedUp: nodes.cleaned_up,
     c.Grant: groups.grant,
     c.Started: groups.started,
     c.StartFailed: groups.start_failed,

@@ -1,7 +1,7 @@
 """What commands about the life of a group do to the replicated state: grants, and the reports of owners."""
 
 from hamail.core.draft import Draft, Rejected
-from hamail.core.proof import HELD, RUNNING, no_expiry, remedy, trusted
+from hamail.core.proof import HELD, RUNNING, no_expiry, remedy, trusted, unclean
 from hamail.core.retries import pause_ms
 from hamail.core.transitions import What
 from hamail.model import commands as c
@@ -50,6 +50,9 @@ def grant(d: Draft, command: c.Grant) -> None:
     if g.epoch != command.expected_epoch:
         raise Rejected(f"{name} is at epoch {g.epoch}, not {command.expected_epoch}")
     _may_own(d, name, node)
+    unasked = set(unclean(d.spec.groups[name], name, g, d.node)) - set(command.unheard)
+    if unasked:
+        raise Rejected(f"{_and(tuple(sorted(unasked)))} may still run something of {name}, which has changed")
     evidence = g.evidence if g.phase is Phase.IDLE else _expired(d, command)
     if not g.move:
         again = g.trigger in (Trigger.CLEARED, Trigger.TRIED_AGAIN)

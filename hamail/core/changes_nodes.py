@@ -29,6 +29,7 @@ def join(d: Draft, command: c.Join) -> None:
         incarnation=command.incarnation,
         joined_at=d.index,
         watchdog_armed=command.watchdog_armed,
+        cleaned=command.cleaned,
         fence_attempts=0,
         fence_failure="",
     )
@@ -41,6 +42,15 @@ def join(d: Draft, command: c.Join) -> None:
                 d.open_move(name, Trigger.NODE_RESTARTED, command, stamps={Stamp.DETECTED: command.at_ms})
             d.step(name, What.REJOINED, node=command.node)
             free(d, name, Evidence.REJOINED)
+
+
+def cleaned_up(d: Draft, command: c.CleanedUp) -> None:
+    node = known(d, command.node)
+    if node.incarnation is None or node.incarnation != command.incarnation:
+        raise Rejected(f"this is not about the present life of {command.node}")
+    news = {name: at for name, at in command.cleaned.items() if name in d.spec.groups}
+    d.set_node(command.node, cleaned={**node.cleaned, **news})
+    d.event("node", f"{command.node} holds nothing of {', '.join(sorted(news))} as configured now.", node=command.node)
 
 
 def order_fence(d: Draft, command: c.OrderFence) -> None:

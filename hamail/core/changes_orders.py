@@ -7,7 +7,7 @@ from hamail.core.draft import Draft, Rejected
 from hamail.core.proof import DOUBTFUL, RUNNING
 from hamail.core.transitions import What
 from hamail.model import commands as c
-from hamail.model.spec import ClusterSpec
+from hamail.model.spec import ClusterSpec, GroupSpec
 from hamail.model.state import ConfigRevision, Maintenance, Phase, Stamp, Trigger
 
 
@@ -126,7 +126,7 @@ def apply_config(d: Draft, command: c.ApplyConfig) -> None:
         raise Rejected(f"the configuration is at revision {current.revision}, not {command.expected_revision}")
     if current.revision:
         _check_change(d, command.spec)
-    d.spec = command.spec
+    before, d.spec = d.spec, command.spec
     d.config = ConfigRevision(
         revision=current.revision + 1,
         index=d.index,
@@ -136,8 +136,17 @@ def apply_config(d: Draft, command: c.ApplyConfig) -> None:
         source=command.source,
     )
     d.keep_groups(set(command.spec.groups))
+    if current.revision:  # before the first one nobody can join: whoever does has cleaned up under it
+        for name, group in command.spec.groups.items():
+            if name not in before.groups or not _named_by(group) <= _named_by(before.groups[name]):
+                d.set_group(name, changed_at=d.index)
     words = f"Configuration revision {d.config.revision} is in force."
     d.event("config", words, actor=command.actor, reason=command.reason)
+
+
+def _named_by(group: GroupSpec) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+    """What in the world belongs to the group: devices, addresses, services."""
+    return {(r.agent, tuple(sorted(r.parameters.items()))) for r in group.resources}
 
 
 def _check_change(d: Draft, spec: ClusterSpec) -> None:

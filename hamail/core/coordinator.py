@@ -4,7 +4,7 @@ The coordinator is today's leader of the log. It is no authority: every proposal
 epoch it was made for, so two nodes that both believe to be coordinator can do no harm.
 """
 
-from hamail.core import placement
+from hamail.core import placement, proof
 from hamail.core.facts import Facts
 from hamail.core.followers import stuck
 from hamail.core.proof import HELD, expires, trusted
@@ -37,8 +37,10 @@ def _for_group(state: ClusterState, facts: Facts, name: GroupName, t: Timings) -
         return _grant(state, facts, name, g)
     if g.owner is None:
         return []
+    if g.phase in HELD and facts.node(g.owner).suspected:
+        return _lost(state, facts, name, g.owner)
     if g.phase in HELD:
-        return _lost(state, facts, name, g.owner, t)
+        return _hung(state, facts, name, g.owner) if stuck(facts, g.owner, t) else []
     if (
         _back(facts, g.owner, t)
         and trusted(g)
@@ -52,22 +54,30 @@ def _for_group(state: ClusterState, facts: Facts, name: GroupName, t: Timings) -
     return _fence(state, facts, g.owner, g.sentence)
 
 
-def _lost(state: ClusterState, facts: Facts, name: GroupName, node: NodeName, t: Timings) -> list[c.AnyCommand]:
-    """An owner that is not heard, or is heard and learns of nothing, must be made certain to be out."""
-    owner, epoch = facts.node(node), state.group(name).epoch
-    if owner.suspected:
-        silent_ms = owner.silent_ms
-        lost = c.OwnerLost(
-            at_ms=facts.at_ms, group=name, node=node, epoch=epoch, silent_ms=silent_ms, voters=owner.accusers
-        )
-        return [lost, *_fence(state, facts, node, f"{node} is not heard")]
-    if stuck(facts, node, t):
-        behind_ms = facts.behind_ms[node]
-        hung = c.OwnerStuck(
-            at_ms=facts.at_ms, group=name, node=node, epoch=epoch, behind_ms=behind_ms, detail=owner.detail
-        )
-        return [hung, *_fence(state, facts, node, f"{node} does not follow the log")]
-    return []
+def _lost(state: ClusterState, facts: Facts, name: GroupName, node: NodeName) -> list[c.AnyCommand]:
+    owner = facts.node(node)
+    lost = c.OwnerLost(
+        at_ms=facts.at_ms,
+        group=name,
+        node=node,
+        epoch=state.group(name).epoch,
+        silent_ms=owner.silent_ms,
+        voters=owner.accusers,
+    )
+    return [lost, *_fence(state, facts, node, f"{node} is not heard")]
+
+
+def _hung(state: ClusterState, facts: Facts, name: GroupName, node: NodeName) -> list[c.AnyCommand]:
+    """It is heard and keeps its lease, but it learns of nothing, so it could never be asked to stop."""
+    hung = c.OwnerStuck(
+        at_ms=facts.at_ms,
+        group=name,
+        node=node,
+        epoch=state.group(name).epoch,
+        behind_ms=facts.behind_ms[node],
+        detail=facts.node(node).detail,
+    )
+    return [hung, *_fence(state, facts, node, f"{node} does not follow the log")]
 
 
 def _back(facts: Facts, node: NodeName, t: Timings) -> bool:
@@ -105,6 +115,7 @@ def _granting(
 ) -> c.Grant:
     ranked = [x for x in placement.candidates(state, facts, name) if x.node in state.spec.groups[name].nodes]
     chosen = next(x.reason for x in ranked if x.node == node)
+    unclean = proof.unclean(state.spec.groups[name], name, state.group(name), state.node)
     others = "; ".join(f"not {x.node}: {x.reason}" for x in ranked if x.node != node and not x.eligible)
     return c.Grant(
         at_ms=facts.at_ms,
@@ -113,6 +124,7 @@ def _granting(
         expected_epoch=state.group(name).epoch,
         evidence=evidence,
         voters=voters,
+        unheard=tuple(n for n in unclean if not placement.heard_of(facts, n)),
         sentence=f"Why {node}: {chosen}" + (f"; {others}." if others else "."),
     )
 

@@ -21,8 +21,8 @@ def why_passive(local: "Local") -> str:
         return ""
     if not local.connected:
         return "its executor is not running (systemctl status hamail-executor)"
-    if not local.clean:
-        return local.clean_detail
+    if not local.cleaning.done:
+        return local.cleaning.detail
     for name, status in sorted(local.held.items()):
         if status.state == "stop_failed":
             return f"it could not stop {name}"

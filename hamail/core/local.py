@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from hamail.core import fitness, lease, node
+from hamail.core.cleaning import Cleaning
 from hamail.core.effects import Ask
 from hamail.core.facts import NodeFacts
 from hamail.core.fence_duty import FenceDuty
@@ -24,7 +25,6 @@ from hamail.model.state import Incarnation, Phase, Stamp
 if TYPE_CHECKING:
     from hamail.core.engine import Engine
 
-CLEAN_RETRY_MS = 5000
 STOP_RETRY_MS = 1000  # after the executor refused to stop a group
 
 
@@ -33,20 +33,16 @@ class Local:
         self.e = engine
         self.connected = False
         self.incarnation: Incarnation | None = None
-        self.clean = False
-        self.clean_detail = "its executor has not said yet that nothing is left over"
         self.held: dict[GroupName, a.GroupStatus] = {}
         self.watchdog = a.WatchdogStatus()
         self.leases: dict[GroupName, Ownership] = {}
+        self.cleaning = Cleaning(self)
         self.maintenance = MaintenanceDuty(self)
         self.reports = Reports(self)
         self.repairs = Repairs(self)
         self.fences = FenceDuty(self)
         self.preparation = Preparation(self)
         self.lost_ns = engine.now_ns  # since when the executor is not connected
-        self.clean_failed = False
-        self._clean_asked_ns: int | None = None
-        self._configured: object = None
         self._request = 0
         self._pending: dict[int, a.AnyRequest] = {}  # until the executor has accepted or refused them
         self._begun: set[tuple[GroupName, Epoch]] = set()  # a grant is started once; what follows is a report
@@ -94,7 +90,6 @@ class Local:
         if self.connected:
             self.lost_ns = self.e.now_ns
         self.connected = False
-        self._configured = None
 
     def abandon(self, why: str) -> None:
         """This node is passive from now on: stop what it holds."""
@@ -102,13 +97,13 @@ class Local:
             self._stop(node.Stop(name, status.epoch, why))
 
     def reconfigure(self) -> None:
-        self._configured = None
+        self.cleaning.reconfigure()
         self.fences.reconfigure()
 
     def notice(self, n: a.AnyNotice) -> None:
         handlers: dict[type, Callable[[Any], None]] = {
             a.Welcome: self._welcome,
-            a.Cleaned: self._cleaned,
+            a.Cleaned: self.cleaning.notice,
             a.ResourceUp: self._resource_up,
             a.GroupUp: self._up,
             a.GroupStartFailed: self._start_failed,
@@ -150,14 +145,14 @@ class Local:
         if self.witness or not self.connected:
             self.maintenance.acknowledge()
             return
-        self._configure()
+        self.cleaning.step()
         self.maintenance.step()
         self._join()
         self.repairs.step()
         for step in node.steps(e.state, e.me, self.held, self.leases, e.now_ns, e.timings):
             if isinstance(step, node.Stop):
                 self._stop_if_due(step)
-            elif self.clean and self.joined and not self.maintenance.suspended:
+            elif self.cleaning.done and self.joined and not self.maintenance.suspended:
                 self._start(step)
         self.preparation.step()
         self.fences.step()
@@ -184,11 +179,8 @@ class Local:
         self.incarnation = n.incarnation
         self.held = dict(n.groups)
         self.watchdog = n.watchdog
-        self.clean = n.clean
+        self.cleaning.reconnected(n.clean)
         self.maintenance.reconnected(n.maintenance)
-        self._configured = None
-        self._clean_asked_ns = None
-        self.clean_failed = False
         for known in (self._stopping, self._begun, self._pending, self._failing, self._stop_retry_ns, self._why_down):
             known.clear()
         self._begun |= {(name, g.epoch) for name, g in n.groups.items()}
@@ -201,13 +193,6 @@ class Local:
             self.e.note("warning", n.watchdog.detail)
         elif slow := fitness.watchdog_too_slow(self):
             self.e.note("warning", slow)
-
-    def _cleaned(self, n: a.Cleaned) -> None:
-        self.clean = n.ok
-        self.clean_failed = not n.ok
-        self.clean_detail = n.detail or "what was left over could not be cleaned up"
-        if not n.ok:
-            self.e.note("warning", f"cleaning up failed: {n.detail}")
 
     def _resource_up(self, n: a.ResourceUp) -> None:
         self.mark(n.group, n.epoch, n.resource, "up")
@@ -244,25 +229,11 @@ class Local:
             case _:
                 pass
 
-    def _configure(self) -> None:
-        """Tell the executor which groups there are, then have it clean up (boot hold)."""
-        spec, revision = self.e.state.spec, self.e.state.config.revision
-        if self._configured != revision:
-            self._configured = revision
-            groups = tuple(spec.groups[g] for g in sorted(spec.groups))
-            self.ask(a.Configure(id=self.next_id(), cluster=spec.name, groups=groups))
-        asked_ns, now_ns = self._clean_asked_ns, self.e.now_ns
-        if self.e.state.maintenance.on or self.maintenance.suspended:
-            return  # nothing is stopped now, also not what an executor that was replaced meanwhile has left running
-        if not self.clean and (asked_ns is None or now_ns - asked_ns >= CLEAN_RETRY_MS * MS):
-            self._clean_asked_ns = now_ns
-            self.ask(a.CleanUp(id=self.next_id()))
-
     # ---- the log -----------------------------------------------------------------------------------------------------
 
     def _join(self) -> None:
         """A new life of this node joins when it holds nothing; that voids what an earlier life was granted."""
-        if self.incarnation is None or self.joined or not self.clean or self.held:
+        if self.incarnation is None or self.joined or not self.cleaning.done or self.held:
             return
         join = c.Join(
             at_ms=self.e.at_ms,
@@ -270,6 +241,7 @@ class Local:
             incarnation=self.incarnation,
             after=newest_life(self.e.state.node(self.e.me)),
             watchdog_armed=fitness.watchdog_armed(self),
+            cleaned=self.cleaning.cleaned,
         )
         self.e.propose(f"join {self.incarnation.executor_id} {join.after}", join)
 

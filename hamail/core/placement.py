@@ -1,5 +1,6 @@
 """Who may own a group, ranked, with a reason for every node. Health is a veto or no veto; there is no arithmetic."""
 
+from hamail.core import proof
 from hamail.core.facts import Facts
 from hamail.model.ids import GroupName, NodeName
 from hamail.model.state import ClusterState
@@ -36,7 +37,15 @@ def unfit(state: ClusterState, facts: Facts, group: GroupName, node: NodeName) -
         return "its hamaild is restarting"
     if not heard.ready:
         return f"it is not ready: {heard.detail or 'no reason given'}"
+    unclean = proof.unclean(spec.groups[group], group, state.group(group), state.node)
+    if unasked := [n for n in unclean if heard_of(facts, n)]:
+        return f"{group} has changed, and {' and '.join(unasked)} must verify first that nothing of it runs there"
     return ""
+
+
+def heard_of(facts: Facts, node: NodeName) -> bool:
+    """Can it be asked? One that is lost is not waited for."""
+    return not facts.node(node).suspected
 
 
 def candidates(state: ClusterState, facts: Facts, group: GroupName) -> tuple[Candidate, ...]:

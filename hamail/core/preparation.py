@@ -19,6 +19,6 @@ class Preparation:
         state = self.l.e.state
         for name in node.expected(state, self.l.e.me):
             epoch = state.group(name).epoch
-            if self._done.get(name) != epoch and name not in self.l.held and self.l.clean and self.l.joined:
+            if self._done.get(name) != epoch and name not in self.l.held and self.l.cleaning.done and self.l.joined:
                 self._done[name] = epoch
                 self.l.ask(a.Prepare(id=self.l.next_id(), group=state.spec.groups[name]))

@@ -1,8 +1,10 @@
 """What proves that an owner which cannot be asked is out: the one place where `requires` is read."""
 
+from collections.abc import Callable
+
 from hamail.core.transitions import What
-from hamail.model.ids import GroupName, LogIndex
-from hamail.model.spec import Requirement
+from hamail.model.ids import GroupName, LogIndex, NodeName
+from hamail.model.spec import GroupSpec, Requirement
 from hamail.model.state import ClusterState, GroupState, Maintenance, NodeState, Phase, Trigger
 
 OWNED = frozenset({Phase.STARTING, Phase.ACTIVE, Phase.STOPPING, Phase.FENCING, Phase.WAITING, Phase.BLOCKED})
@@ -37,6 +39,17 @@ def remedy(fenceable: bool, why_no_expiry: str) -> What:
     if fenceable:
         return What.MUST_FENCE
     return What.MUST_ASK if why_no_expiry else What.MUST_WAIT
+
+
+def unclean(
+    spec: GroupSpec, group: GroupName, g: GroupState, node: Callable[[NodeName], NodeState]
+) -> tuple[NodeName, ...]:
+    """Nodes where something of the group may run by hand: they have not cleaned up since it was named."""
+    return tuple(
+        name
+        for name in spec.nodes
+        if node(name).incarnation is not None and name != g.owner and node(name).cleaned.get(group, 0) < g.changed_at
+    )
 
 
 def trusted(g: GroupState) -> bool:

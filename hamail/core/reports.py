@@ -57,8 +57,8 @@ class Reports:
         why = ""
         if not local.connected and e.now_ns - local.lost_ns > e.timings.lease_ms * MS:
             why = "the executor is not running, so nothing can be stopped or verified"
-        elif local.clean_failed and not local.joined:
-            why = local.clean_detail
+        elif local.cleaning.failed and not local.joined:
+            why = local.cleaning.detail
         if not why or e.state.maintenance.on or local.witness:
             return
         for name in sorted(e.state.spec.groups):

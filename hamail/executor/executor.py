@@ -77,6 +77,7 @@ class Executor:
         self._cluster = ""
         self._configured: dict[str, GroupSpec] = {}
         self._cleaned: dict[str, GroupSpec] = {}  # found or made clean here since, under this configuration
+        self._config = 0  # the entry of the log that put it into force
         self._clean = False
         self._cleaning: asyncio.Task[None] | None = None
         self._looking: dict[str, asyncio.Lock] = {}  # held per group while it is searched for and cleaned here
@@ -228,6 +229,7 @@ class Executor:
                 return f"group {group.name!r} has no usable name, or more than {RESOURCES_MAX} resources"
         self._cluster = request.cluster
         self._configured = {group.name: group for group in request.groups}
+        self._config = request.config
         self._cleaned = {name: spec for name, spec in self._cleaned.items() if self._configured.get(name) == spec}
         self._spawn(self._warm_up())
         return ""
@@ -245,17 +247,20 @@ class Executor:
             return "maintenance is on: nothing is stopped"
         if self._cleaning is not None and not self._cleaning.done():
             return ""  # its end will be told
-        self._cleaning = self._spawn(self._clean_all())
+        self._cleaning = self._spawn(self._clean_all(tuple(self._configured.values()), self._config))
         return ""
 
-    async def _clean_all(self) -> None:
-        specs = [g for name, g in self._configured.items() if name not in self._held]
+    async def _clean_all(self, groups: tuple[GroupSpec, ...], config: int) -> None:
+        """The boot hold; once it is over, what is found of a changed group later does not bring it back."""
+        specs = [g for g in groups if g.name not in self._held]
         results = await asyncio.gather(*(self._clean_one(spec) for spec in specs))
         left = [words for words in results if words]
-        self._clean = not left
+        self._clean = (self._clean or not left) and not self._stopping
         if left:
             log.error("this node is not clean: %s", "; ".join(left))
-        self.tell(Cleaned(ok=not left, detail="; ".join(left)))
+        clean = tuple(spec.name for spec in specs if self._cleaned.get(spec.name) == spec)
+        if not self._stopping:
+            self.tell(Cleaned(ok=not left, detail="; ".join(left), config=config, groups=clean))
 
     async def _clean_one(self, spec: GroupSpec) -> str:
         """Returns what is left over, "" when clean."""

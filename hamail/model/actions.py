@@ -23,6 +23,7 @@ class Configure(Request, frozen=True, kw_only=True, tag="configure"):
 
     cluster: str
     groups: tuple[GroupSpec, ...]
+    config: LogIndex = 0  # the entry that put this configuration into force
 
 
 class CleanUp(Request, frozen=True, kw_only=True, tag="clean_up"):
@@ -169,8 +170,12 @@ class Refused(Notice, frozen=True, kw_only=True, tag="refused"):
 
 
 class Cleaned(Notice, frozen=True, kw_only=True, tag="cleaned"):
+    """`groups`: of these nothing is left over as configuration `config` names it; also where `ok` is false."""
+
     ok: bool
     detail: str = ""
+    config: LogIndex = 0  # 0: no search has ended; nothing may be started here any more
+    groups: tuple[GroupName, ...] = ()
 
 
 class ResourceUp(Notice, frozen=True, kw_only=True, tag="resource_up"):

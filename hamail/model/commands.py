@@ -33,6 +33,15 @@ class Join(Command, frozen=True, kw_only=True, tag="join"):
     incarnation: Incarnation
     after: LogIndex = 0  # newest join or fence of this node that it knew (compare-and-set): a late one voids nothing
     watchdog_armed: bool = False  # its executor feeds a watchdog for as long as this incarnation lives
+    cleaned: dict[GroupName, LogIndex] = {}  # under which configuration nothing of the group was left over
+
+
+class CleanedUp(Command, frozen=True, kw_only=True, tag="cleaned_up"):
+    """After a change of the configuration: nothing of these groups is left over on the node, as it names them now."""
+
+    node: NodeName
+    incarnation: Incarnation
+    cleaned: dict[GroupName, LogIndex]
 
 
 class Grant(Command, frozen=True, kw_only=True, tag="grant"):
@@ -44,6 +53,7 @@ class Grant(Command, frozen=True, kw_only=True, tag="grant"):
     evidence: Evidence
     sentence: str = ""
     voters: tuple[NodeName, ...] = ()  # who said that their promise has run out (Evidence.EXPIRED)
+    unheard: tuple[NodeName, ...] = ()  # joined, but lost: nobody can ask them what is left over there
 
 
 class Started(Command, frozen=True, kw_only=True, tag="started"):
@@ -213,6 +223,7 @@ class Annotate(Command, frozen=True, kw_only=True, tag="annotate"):
 AnyCommand: TypeAlias = (
     Barrier
     | Join
+    | CleanedUp
     | Grant
     | Started
     | StartFailed

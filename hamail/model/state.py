@@ -81,6 +81,7 @@ class NodeState(Struct, frozen=True, kw_only=True):
     fence_failure: str = ""  # last failure, kept until a success or a clear
     fenced_at: LogIndex = 0
     watchdog_armed: bool = False  # of the joined incarnation
+    cleaned: dict[GroupName, LogIndex] = {}  # it holds nothing of the group as named by this configuration
 
 
 class GroupState(Struct, frozen=True, kw_only=True):
@@ -98,6 +99,7 @@ class GroupState(Struct, frozen=True, kw_only=True):
     stuck: bool = False  # the owner has said that it could not stop the group
     failed_on: tuple[NodeName, ...] = ()  # it failed here during the open move; lifted by `clear` and `retry`
     retries: int = 0  # since it last ran: the pause before the next one grows with them
+    changed_at: LogIndex = 0  # configuration that added it, or its resources, to a cluster that had already started
     sentence: str = ""  # the last transition in words
     since_ms: int = 0  # wall clock, for display only
 

@@ -43,6 +43,7 @@ class Executor:
         self.groups: dict[GroupName, Held] = {}
         self.configured: dict[GroupName, GroupSpec] = {}
         self.newest: dict[GroupName, Epoch] = {}  # an epoch is started once in the life of an executor
+        self.config = 0
         self.clean = False
         self.maintenance = False
         self.alive = True
@@ -66,6 +67,7 @@ class Executor:
                 return
             case a.Configure():
                 self.configured = {g.name: g for g in r.groups}
+                self.config = r.config
             case a.CleanUp():
                 self._clean_up()
             case a.StartGroup():
@@ -107,7 +109,8 @@ class Executor:
         )
 
     def _clean_up(self) -> None:
-        left = [name for name in sorted(self.m.running) if name not in self.groups]
+        config, sought = self.config, [name for name in sorted(self.configured) if name not in self.groups]
+        left = [name for name in sought if name in self.m.running]
         took = sum(self.m.stop_ms for name in left if self.m.running[name])
 
         def done() -> None:
@@ -115,8 +118,10 @@ class Executor:
             for name in left:
                 if name not in stuck and name not in self.groups:
                     self.m.running.pop(name, None)
-            self.clean = not stuck
-            self._tell(a.Cleaned(ok=not stuck, detail=f"{', '.join(stuck)} cannot be stopped" if stuck else ""))
+            self.clean = self.clean or not stuck
+            detail = f"{', '.join(stuck)} cannot be stopped" if stuck else ""
+            clean = tuple(name for name in sought if name not in stuck and name not in self.groups)
+            self._tell(a.Cleaned(ok=not stuck, detail=detail, config=config, groups=clean))
 
         self._after(took + 5, done)
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from hamail.core import explain
 from hamail.model import commands as c
 from hamail.model.ids import NodeName
-from hamail.model.spec import ClusterSpec, Requirement
+from hamail.model.spec import ClusterSpec, Requirement, ResourceSpec
 from hamail.model.state import Phase
 from hamail.simulation.fence_device import Mood
 from hamail.simulation.machine import Machine
@@ -64,6 +64,7 @@ class Script:
             (r"(\S+) pauses for (\S+)", self._pauses),
             (r"(\S+) cannot start on (\S+)", self._cannot_start),
             (r"starts work on (\S+)", lambda n: self._machine(n).start_fails.clear()),
+            (r"(\S+) of (\S+) is started by hand on (\S+)", self._by_hand),
             (r"stops fail on (\S+)", lambda n: setattr(self._machine(n), "stop_fails", True)),
             (r"stops work on (\S+)", lambda n: setattr(self._machine(n), "stop_fails", False)),
             (r"device (\S+) is unreachable from (\S+)", self._unreachable),
@@ -222,6 +223,10 @@ class Script:
         machine.pause()
         self.world.agenda.after_ms(duration_ms(duration), machine.resume)
 
+    def _by_hand(self, resource: str, group: str, node: str) -> None:
+        """By a person, whatever hamail thinks; it counts as active there."""
+        self._machine(node).running.setdefault(group, set()).add(resource)
+
     def _cannot_start(self, resource: str, node: str) -> None:
         self._machine(node).start_fails.add(resource)
 
@@ -257,6 +262,7 @@ class Script:
         given = dict(word.partition("=")[::2] for word in words.split())
         revision = int(given.pop("revision", str(self.world.state.config.revision)))
         spec = changed(self.world.state.spec, given)
+        self.world.groups |= set(spec.groups)
         self._order(c.ApplyConfig(spec=spec, source="", expected_revision=revision, **self._who()))
 
     # ---- expectations -------------------------------------------------------------------------------------------
@@ -324,7 +330,9 @@ class Script:
 
 
 def changed(spec: ClusterSpec, given: dict[str, str]) -> ClusterSpec:
-    """The same cluster with some settings changed: restarts, detection, nodes (of every group), requires, drop."""
+    """The same cluster with some settings changed: restarts, detection, requires, add, drop; nodes and device (of the
+    store) of every group.
+    """
     groups = dict(spec.groups)
     changes: dict[str, Any] = {}
     if "restarts" in given:
@@ -335,8 +343,17 @@ def changed(spec: ClusterSpec, given: dict[str, str]) -> ClusterSpec:
         changes["requires"] = Requirement(given["requires"])
     groups = {name: replace(group, **changes) for name, group in spec.groups.items()}
     groups.pop(given.get("drop", ""), None)
+    if "add" in given:
+        groups[given["add"]] = replace(next(iter(spec.groups.values())), name=given["add"])
+    if "device" in given:
+        groups = {name: replace(g, resources=_on_device(g.resources, given["device"])) for name, g in groups.items()}
     nodes = dict(spec.nodes)
     if "readdress" in given:
         nodes[given["readdress"]] = replace(nodes[given["readdress"]], address="198.51.100.9")
     detection_ms = int(duration_ms(given["detection"])) if "detection" in given else spec.detection_ms
     return replace(spec, groups=groups, nodes=nodes, detection_ms=detection_ms)
+
+
+def _on_device(resources: tuple[ResourceSpec, ...], device: str) -> tuple[ResourceSpec, ...]:
+    store, *rest = resources
+    return (replace(store, parameters={"device": device}), *rest)

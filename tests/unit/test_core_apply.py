@@ -31,7 +31,7 @@ BY_NAME = {
     "at_ms": SMALL, "request": st.sampled_from(["", "", "r1", "r2"]), "actor": TEXT, "reason": TEXT,
     "node": NODES, "target": NODES, "by": NODES, "group": GROUPS, "epoch": SMALL, "expected_epoch": SMALL,
     "order": SMALL, "after": SMALL, "since": SMALL, "silent_ms": SMALL, "count": SMALL, "expected_revision": SMALL,
-    "behind_ms": SMALL,
+    "behind_ms": SMALL, "unheard": st.lists(NODES, max_size=2).map(tuple), "cleaned": st.dictionaries(GROUPS, SMALL),
     "incarnation": LIVES, "evidence": st.sampled_from(list(Evidence)), "sentence": TEXT, "detail": TEXT,
     "resource": TEXT, "event": TEXT, "source": TEXT, "device": st.sampled_from(["pdu", "ipmi", "none"]),
     "voters": st.lists(NODES, max_size=4).map(tuple), "stamps": st.dictionaries(TEXT, SMALL, max_size=2),
