@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 ALIVE_EVERY_S = 1.0
 FLUSH_S = 0.05
-INITIALISE = "As user hamail: hamaild --initialise --replaced-disk (without the last word if this node is new)"
+INITIALISE = (
+    "As root: hamaild --initialise --replaced-disk (without the last word if this node is new), then restart hamaild"
+)
 
 log = structlog.get_logger("hamail")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -40,6 +41,15 @@ def logging_to_stderr(level: str) -> None:
 def fail(sentence: str) -> NoReturn:
     click.echo(f"hamaild: {sentence}", err=True)
     raise SystemExit(EXIT_CONFIG)
+
+
+def become_owner(folder: Path) -> None:
+    """Root makes the journal as the user to whom the state directory belongs: hamaild could not use root's files."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.setgroups([])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
 
 
 async def _serve(node: NodeConfig, spec: ClusterSpec, source: str) -> None:
@@ -82,6 +92,7 @@ def main(config: Path, fresh: bool, replaced_disk: bool) -> None:
     logging_to_stderr(node.log_level)
     if fresh:
         try:
+            become_owner(node.state_dir)
             initialise(node.state_dir / "log", spec.name, node.node, replaced_disk=replaced_disk)
         except (JournalError, OSError) as e:
             fail(str(e))
