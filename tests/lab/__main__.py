@@ -9,7 +9,10 @@ from tests.lab.lab import Lab, LabError, labs, top_folder
 from tests.lab.node import ENVIRONMENT, REBOOT_STATUS, NodeError
 from tests.lab.pdu import Mode, Pdu
 
-USAGE, FAILED = 2, 1
+FAILED = 1
+WITHOUT_LAB = ("up", "down", "list", "check", "image", "status")
+INTERNAL = ("serve-pdu", "power-lost", "watchdog-expired")
+OF_EVERY_HOST = ("isolate", "slow", "unplug")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("pdu", help="how the PDU behaves").add_argument("mode", choices=[*Mode])
     command("status", "what is on, and whether the cluster is healthy")
     commands.add_parser("serve-pdu")  # this and those below are used by the lab itself
-    for name in ("power-lost", "watchdog-expired"):
+    for name in INTERNAL[1:]:
         sub = commands.add_parser(name)
         sub.add_argument("node")
         sub.add_argument("generation", type=int)
@@ -63,12 +66,26 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     options = parser().parse_args()
-    lab = Lab(options.lab, say)
     try:
+        lab = Lab(options.lab, say)
+        require(lab, options)
         return act(lab, options)
+    except PermissionError as error:
+        print(f"error: the lab needs root: {error}", file=sys.stderr)
+        return FAILED
     except (LabError, NodeError, RuntimeError, cgroup.CgroupError) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
+
+
+def require(lab: Lab, options: argparse.Namespace) -> None:
+    """Raises LabError for a lab or a node that does not exist, before anything is tried on it."""
+    if options.command in (*WITHOUT_LAB, *INTERNAL):
+        return
+    lab.require()
+    hosts = [*lab.nodes, *(("client", "pdu") if options.command in OF_EVERY_HOST else ())]
+    if getattr(options, "node", hosts[0]) not in hosts:
+        raise LabError(f"there is no node {options.node}: {', '.join(hosts)}")
 
 
 def act(lab: Lab, options: argparse.Namespace) -> int:

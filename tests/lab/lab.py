@@ -77,6 +77,11 @@ class Lab:
     def exists(self) -> bool:
         return (self.folder / "lab.json").exists()
 
+    def require(self) -> None:
+        """Raises LabError when there is no such lab."""
+        if not self.exists:
+            raise LabError(f"there is no lab {self.name}; `make lab` boots one (another name: LAB=name)")
+
     def up(self, detection: str = "1s", mmp: bool = False, watchdog_resets: bool = False, hamail: bool = True) -> None:
         """Build what is not cached and boot everything, in place of an older lab of this name.
 
@@ -255,8 +260,7 @@ class Lab:
 
     def enter(self, where: str, command: list[str]) -> list[str]:
         """The command line that runs `command` in a node or on the client."""
-        if not self.exists:
-            raise LabError(f"there is no lab {self.name}; `make lab` boots one (another name: LAB=name)")
+        self.require()
         if where == "client":
             return ["nsenter", f"--net=/run/netns/{self.switch.namespace_of('client')}", *command]
         if where not in self.nodes:
