@@ -95,6 +95,21 @@ def test_frozen_node_is_fenced(world: World) -> None:
     world.lab.thaw(active)
 
 
+def test_loss_soon_after_a_fence_that_failed_is_fenced_at_once(world: World) -> None:
+    """The pause between attempts belongs to the case that failed: the node said that it stopped, which ended that."""
+    active = world.active
+    world.lab.pdu_mode = Mode.FAIL
+    world.lab.isolate(active)
+    world.until_told("(?i)fencing .* with pdu failed")
+    world.until(lambda: not world.holds(active), LEASE_S + SLACK_S, "the dead-man's switch has stopped the group")
+    world.lab.heal()
+    world.lab.pdu_mode = Mode.OK
+    world.until(lambda: world.active, 10, "active again")
+    again = world.active
+    world.lab.cut(again)
+    world.until_active(other(again), 5)
+
+
 def test_node_that_was_paused_beyond_its_lease_and_could_not_be_fenced(world: World) -> None:
     """As when a hypervisor pauses a guest: its clock of processes and its watchdog stop together."""
     active = world.active
