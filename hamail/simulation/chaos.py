@@ -8,6 +8,8 @@ import random
 from collections.abc import Callable
 from functools import partial
 
+from msgspec.structs import replace
+
 from hamail.core.effects import Effect, Send
 from hamail.model import commands as c
 from hamail.model.ids import NodeName
@@ -90,6 +92,8 @@ class Chaos:
             self._standby,
             self._failing_start,
             self._maintenance,
+            self._hang_disk,
+            self._change_device,
         ]
         if self.requires is not Requirement.LEASE:
             kinds += [self._kill_executor, self._failing_stop, self._pause]
@@ -211,6 +215,14 @@ class Chaos:
         machine.pause()
         self.world.agenda.after_ms(self._rng.choice((500, 3000, 20_000)), machine.resume)
 
+    def _hang_disk(self) -> None:
+        """Long enough, at times, that its node must lose what it owns."""
+        name = self._owner()
+        machine = self.world.machines[name]
+        self._remark(f"the disk of {name} hangs")
+        machine.hang_disk(True)
+        self.world.agenda.after_ms(self._rng.choice((1000, 4000, 25_000)), partial(machine.hang_disk, False))
+
     def _crash_service(self) -> None:
         executor = self.world.machines[self._owner()].executor
         if executor is not None:
@@ -251,6 +263,18 @@ class Chaos:
     def _maintenance(self) -> None:
         self._send(c.SetMaintenance(at_ms=self.world.wall_ms, on=self._rng.random() < 0.3))
 
+    def _change_device(self) -> None:
+        """The group gets another device, so that every node must look once more what is left over."""
+        state = self.world.state
+        if "mail" not in state.spec.groups:
+            return
+        mail = state.spec.groups["mail"]
+        store, *rest = mail.resources
+        store = replace(store, parameters={"device": f"/dev/{self._rng.randrange(100)}"})
+        spec = replace(state.spec, groups={**state.spec.groups, "mail": replace(mail, resources=(store, *rest))})
+        revision = state.config.revision
+        self._send(c.ApplyConfig(at_ms=self.world.wall_ms, spec=spec, source="", expected_revision=revision))
+
     # ---- afterwards ---------------------------------------------------------------------------------------------
 
     def _heal(self) -> None:
@@ -264,6 +288,7 @@ class Chaos:
         for machine in world.machines.values():
             machine.start_fails.clear()
             machine.stop_fails = False
+            machine.hang_disk(False)
             machine.resume()
             machine.power_on()
         world.run_ms(15_000)
