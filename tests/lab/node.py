@@ -60,6 +60,17 @@ class Node:
         with self._locked():
             self._cut()
 
+    def cut_power(self) -> None:
+        """What a power switch does: off at one stroke, now. `tidy` removes afterwards what only the lab has."""
+        with self._locked():
+            self._off()
+
+    def tidy(self, generation: int) -> None:
+        """Remove what a `cut_power` of that power-on has left."""
+        with self._locked():
+            if generation == self.generation and not self.powered:
+                self._cut()
+
     def on(self, wait: bool = True) -> None:
         """Power on, if it is off; with `wait` until systemd has finished booting."""
         with self._locked():
@@ -202,11 +213,14 @@ class Node:
                     time.sleep(POLL_S)
             yield
 
-    def _cut(self) -> None:
+    def _off(self) -> None:
         self.switch.unplug(self.name)
         # The path first: else the kernel would flush what was not synced when the node's mounts go.
         self.path.kill()
         self.machine.kill()
+
+    def _cut(self) -> None:
+        self._off()
         for file in ("lun", "watchdog"):
             lun.detach(self.folder / file)
             unmount(self.folder / file)
