@@ -15,6 +15,7 @@ from hamail.cli.app import (
     yes_option,
 )
 from hamail.cli.words import counted
+from hamail.control.api import GIVEN
 
 FILE_BYTES_MAX = 512 * 1024
 
@@ -130,7 +131,8 @@ def _read(app: App, file: Path) -> str:
 
 
 def _refuse(app: App, file: Path, problems: tuple[str, ...]) -> None:
-    app.end(Exit.REFUSED, f"{file} cannot be used; nothing was changed", problems)
+    named = [problem.replace(GIVEN, str(file), 1) for problem in problems]
+    app.end(Exit.REFUSED, f"{file} cannot be used; nothing was changed", named)
 
 
 def _show_changes(app: App, changes: tuple[str, ...], against: str) -> None:

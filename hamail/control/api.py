@@ -15,6 +15,7 @@ from hamail.model.timings import Timings
 API_SCHEMA = 1
 PREFIX = "/v1"
 DEFAULT_SOCKET = "/run/hamail/control.sock"
+GIVEN = "the given configuration"  # how the place of a problem begins; hamailctl puts its file there
 REQUEST_HEADER = "X-Request-Id"
 
 BODY_BYTES_MAX = 1024 * 1024

@@ -10,6 +10,8 @@ from hamail.model import commands as c
 from hamail.model.spec import ClusterSpec, GroupSpec
 from hamail.model.state import ConfigRevision, Maintenance, Phase, Stamp, Trigger
 
+NODES_ARE_FIXED = "the cluster's name and its nodes (added, removed, other addresses) cannot be changed while it runs"
+
 
 def barrier(d: Draft, command: c.Barrier) -> None:
     """Nothing: that it was applied is the point."""
@@ -152,7 +154,7 @@ def _named_by(group: GroupSpec) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
 def _check_change(d: Draft, spec: ClusterSpec) -> None:
     """What may not change under a running cluster."""
     if spec.nodes != d.spec.nodes or spec.name != d.spec.name:
-        raise Rejected("nodes cannot be added, removed or readdressed while the cluster runs; see the operators' guide")
+        raise Rejected(NODES_ARE_FIXED)
     for name, g in d.groups():
         changed = spec.groups.get(name)
         if changed is None and g.phase is not Phase.IDLE:

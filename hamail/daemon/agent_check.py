@@ -4,13 +4,16 @@ A configuration is accepted before any of its agents runs; without this a slip i
 by the next failover. Agents tell their meta-data to anybody, so no privilege is needed.
 """
 
+import shutil
 import subprocess
 from pathlib import Path
 
 from hamail.executor.metadata import METADATA_BYTES_MAX, BadMetadata, Metadata, parse
+from hamail.model.ids import NodeName
 from hamail.model.spec import ClusterSpec, ResourceSpec
 
 METADATA_TIMEOUT_S = 10.0
+PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"  # where the executor looks for programs
 
 
 def problems(spec: ClusterSpec, folders: tuple[Path, ...]) -> tuple[str, ...]:
@@ -28,12 +31,22 @@ def problems(spec: ClusterSpec, folders: tuple[Path, ...]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def fence_problems(spec: ClusterSpec, me: NodeName) -> tuple[str, ...]:
+    """One sentence for each fence device that `me` is to use and whose agent is not installed here."""
+    return tuple(
+        f"fencing.{device.name}: there is no fence agent {device.agent} on {me}, which is to run it"
+        for device in spec.fencing.values()
+        if any(me in spec.fence_executors(device, target) for target in device.targets)
+        and shutil.which(device.agent, path=PROGRAMS) is None
+    )
+
+
 def _ask(resource: ResourceSpec, folders: tuple[Path, ...]) -> Metadata | str:
     provider, _, kind = resource.agent.removeprefix("ocf:").partition(":")
     path = next((f / provider / kind for f in folders if (f / provider / kind).is_file()), None)
     if path is None:
         return f"there is no agent {resource.agent} on this node (looked in {', '.join(map(str, folders))})"
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "OCF_ROOT": str(path.parents[2])}
+    environment = {"PATH": PROGRAMS, "LC_ALL": "C", "OCF_ROOT": str(path.parents[2])}
     try:
         done = subprocess.run(
             [path, "meta-data"],

@@ -4,8 +4,10 @@ import asyncio
 from pathlib import Path
 
 from hamail import __version__
+from hamail.control.api import GIVEN
 from hamail.control.port import NotProposed
 from hamail.core import explain, placement
+from hamail.core.changes_orders import NODES_ARE_FIXED
 from hamail.core.facts import Facts
 from hamail.daemon import agent_check
 from hamail.daemon.shell import Shell, wall_ms
@@ -65,14 +67,19 @@ class DaemonBackend:
         from hamail.config.local import check_local, local_interfaces
 
         try:
-            spec = parse_cluster(source, "the given configuration")
+            spec = parse_cluster(source, GIVEN)
         except ConfigError as e:
             return None, tuple(f"{p.place}: {p.reason}" for p in e.problems), ()
         misfits = check_local(spec, local_interfaces(), self._engine.me if self._engine.me in spec.nodes else None)
         if misfits:
             return None, tuple(f"{p.place}: {p.reason}" for p in misfits), ()
-        if self._agent_dirs and (unusable := agent_check.problems(spec, self._agent_dirs)):
-            return None, unusable, ()
+        if self._agent_dirs:
+            unusable = agent_check.problems(spec, self._agent_dirs) + agent_check.fence_problems(spec, self._engine.me)
+            if unusable:
+                return None, unusable, ()
+        state = self.state()
+        if state.config.revision and (spec.name, spec.nodes) != (state.spec.name, state.spec.nodes):
+            return None, (NODES_ARE_FIXED,), ()
         return spec, (), tuple(diff(self.state().spec, spec))
 
     async def submit(self, command: AnyCommand) -> Outcome | Unknown:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hamail.daemon import agent_check
-from hamail.model.spec import ClusterSpec, GroupSpec, ResourceSpec
+from hamail.model.spec import ClusterSpec, FenceDeviceSpec, GroupSpec, NodeSpec, ResourceSpec
 
 
 @pytest.fixture
@@ -52,3 +52,19 @@ def test_what_could_not_start_is_refused_with_its_place(
     (problem,) = agent_check.problems(spec(agent, **parameters), (folder,))
     assert problem.startswith("groups.g.resources.r: ")
     assert words in problem
+
+
+def test_a_fence_agent_must_be_where_it_is_to_run() -> None:
+    nodes = {n: NodeSpec(name=n, address=f"10.0.0.1{n[1]}", witness=n == "n3") for n in ("n1", "n2", "n3")}
+    devices = {
+        name: FenceDeviceSpec(name=name, agent=agent, targets={"n1": "1", "n2": "2"}, executors=executors)
+        for name, agent, executors in (
+            ("there", "/bin/sh", ()),
+            ("typo", "fence_surely_not", ()),
+            ("elsewhere", "fence_surely_not", ("n2",)),
+        )
+    }
+    cluster = ClusterSpec(name="c", nodes=nodes, groups={}, fencing=devices)
+    words = "fencing.typo: there is no fence agent fence_surely_not on n1, which is to run it"
+    assert agent_check.fence_problems(cluster, "n1") == (words,)
+    assert agent_check.fence_problems(cluster, "n3") == ()
