@@ -68,12 +68,21 @@ def _lost(state: ClusterState, facts: Facts, name: GroupName, node: NodeName) ->
 
 
 def _hung(state: ClusterState, facts: Facts, name: GroupName, node: NodeName) -> list[c.AnyCommand]:
-    """It is heard and keeps its lease, but it learns of nothing, so it could never be asked to stop."""
+    """It is heard and keeps its lease, but it learns of nothing, so it can neither stop nor say that something failed.
+
+    It may still serve: it is taken out only where that is possible and another node could take over.
+    """
+    g = state.group(name)
+    sure = fence_attempts(state, facts, node) or not proof.no_expiry(
+        state.spec.groups[name].requires, g, state.node(node), state.maintenance
+    )
+    if not sure or not any(x.eligible and x.node != node for x in placement.candidates(state, facts, name)):
+        return []
     hung = c.OwnerStuck(
         at_ms=facts.at_ms,
         group=name,
         node=node,
-        epoch=state.group(name).epoch,
+        epoch=g.epoch,
         behind_ms=facts.behind_ms[node],
         detail=facts.node(node).detail,
     )

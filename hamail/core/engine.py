@@ -64,6 +64,7 @@ class Engine:
         self.leading = False
         self.problem = ""  # of the journal or the log: passive while it is not empty
         self.hindrance = ""  # of the log, passing by itself: until then this node learns of nothing that it should do
+        self.stalled_ms = 0  # for how long the log has waited for the disk
         self.leaving_until_ns = 0
         self._out: list[Effect] = []
         self._inflight: dict[str, int] = {}  # key of a proposal -> when to forget it
@@ -343,6 +344,7 @@ class Engine:
             ready=me.ready,
             fence_ready=me.fence_ready,
             restarting_ms=away_ms,
+            stalled_ms=self.stalled_ms,
             version=self.version,
             detail=me.detail,
             watchdog_armed=me.watchdog_armed,

@@ -19,7 +19,7 @@ STUCK_LEASES = 2  # a slow disk and a restart of hamaild are over long before
 
 
 def stuck(facts: Facts, node: NodeName, t: Timings) -> bool:
-    """Has it stood still for so long, with something to follow, that it must not own a group any more?"""
+    """Has its log stood still for so long that it must not own a group any more?"""
     return facts.behind_ms.get(node, 0) > STUCK_LEASES * t.lease_ms
 
 
@@ -42,5 +42,11 @@ class Followers:
                 self._seen[name] = (applied, e.now_ns)
 
     def behind_ms(self) -> dict[NodeName, int]:
-        """For how long each node that this one hears has stood still while there was something to follow."""
-        return {name: (self.e.now_ns - since_ns) // MS for name, (_, since_ns) in self._seen.items()}
+        """For how long each node that this one hears has stood still, by this node's clock or by its own word."""
+        measured = {name: (self.e.now_ns - since_ns) // MS for name, (_, since_ns) in self._seen.items()}
+        return {name: max(ms, self._told_ms(name)) for name, ms in measured.items()}
+
+    def _told_ms(self, name: NodeName) -> int:
+        e, peer = self.e, self.e.members.peers[name]
+        away = membership.missed(e.members, name, e.now_ns, e.timings) or e.now_ns < peer.excused_until_ns
+        return 0 if away or peer.heartbeat is None else peer.heartbeat.stalled_ms

@@ -25,6 +25,7 @@ class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
     ready: bool  # executor connected, journal healthy, joined
     fence_ready: dict[DeviceName, str] = {}  # device -> "" when it answered its last check, else why not
     restarting_ms: int = 0  # I shall be away for at most this long: a restart of hamaild, not a death
+    stalled_ms: int = 0  # for how long my log has waited for the disk: I learn of nothing, and can report nothing
     version: str = ""
     detail: str = ""  # why not ready
     watchdog_armed: bool = False

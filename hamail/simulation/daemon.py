@@ -13,6 +13,8 @@ from hamail.model.messages import AnyMessage
 if TYPE_CHECKING:
     from hamail.simulation.machine import Machine
 
+DISK_SLOW_MS = 1000
+
 
 class Daemon:
     def __init__(self, machine: "Machine", life: str) -> None:
@@ -80,6 +82,8 @@ class Daemon:
         if not self.alive:
             return
         if not self._still():
+            self.engine.stalled_ms = self.m.stalled_ms
+            self.engine.hindrance = "the disk does not answer" if self.m.stalled_ms > DISK_SLOW_MS else ""
             self.run(lambda: self.engine.tick(self.m.local_ns, self.m.world.wall_ms))
         self.m.world.agenda.after_ms(self.engine.timings.tick_ms, self._tick)
 

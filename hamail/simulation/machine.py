@@ -34,6 +34,7 @@ class Machine:
         self.journaled: LogIndex = 0
         self.committed: LogIndex = 0
         self.journal_problem = ""
+        self._hung_at_ns = 0
         self.disk_hangs = False  # a write of the journal is neither done nor refused
         # what agents do here
         self.start_ms = 100.0
@@ -218,8 +219,11 @@ class Machine:
     def hang_disk(self, hangs: bool) -> None:
         """Its log stands still meanwhile; heartbeats and leases wait for no disk."""
         self.disk_hangs = hangs
-        if self.daemon is not None:
-            self.daemon.engine.hindrance = "the disk does not answer" if hangs else ""
+        self._hung_at_ns = self.world.now_ns
+
+    @property
+    def stalled_ms(self) -> int:
+        return (self.world.now_ns - self._hung_at_ns) // 1_000_000 if self.disk_hangs else 0
 
     # ---- the log ------------------------------------------------------------------------------------------------
 

@@ -53,9 +53,10 @@ def test_disk_that_hangs_is_named():
     c.run(3000)
     health = c.nodes[follower].health()
     assert "has not answered" in health.hindrance and health.problem == ""
+    assert 2000 < health.stalled_ms < 4000
     disk.finish()
     c.run(50)
-    assert c.nodes[follower].health().hindrance == ""
+    assert (c.nodes[follower].health().hindrance, c.nodes[follower].health().stalled_ms) == ("", 0)
 
 
 def test_leader_with_a_hanging_disk_is_replaced():

@@ -36,6 +36,15 @@ def test_a_node_whose_disk_does_not_answer_is_not_ready(tmp_path: Path):
         assert (told.detail == hindrance) == bool(hindrance)
 
 
+def test_the_heartbeat_says_for_how_long_the_disk_has_not_answered(tmp_path: Path):
+    engine = Engine(me="n2", bootstrap=cluster(), source="", barred={}, life="1", now_ns=0)
+    shell = Shell(engine, BarredFile(tmp_path / "barred"), lambda: None)
+    shell.consensus = Log(ConsensusHealth(stalled_ms=7000))
+    shell._run_log()
+    said = [x.message for x in engine.tick(10**9, 0) if isinstance(x, Send)]
+    assert [m.stalled_ms for m in said] == [7000, 7000]
+
+
 class Wire:
     def __init__(self) -> None:
         self.sent: list[object] = []
