@@ -22,9 +22,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from tests.lab import kernel
+from tests.lab.background import Background
 from tests.lab.oracle import Found, Outcome, Sent, Verdict, final, judge
 
 SENDER = "load@client.test"
@@ -253,57 +253,36 @@ def progress(history: Iterable[dict]) -> Progress:
     return Progress(kinds["send"], acknowledged, len(seen), retried, kinds["send"] - kinds["sent"])
 
 
-class MailLoad:
+class MailLoad(Background):
     """The loading process, seen from outside. `netns` is the client's, a path; `host` the floating address."""
+
+    abort = signal.SIGKILL  # told to end, it would still wait for the outcomes
 
     def __init__(
         self, netns: str, host: str, path: Path, rate: float = 10.0, ports: tuple[int, int] = (25, 143)
     ) -> None:
-        self.path = path
         self.netns, self.host, self.ports = netns, host, ports
-        self._argv = [*_command("load", netns, host, ports, path), "--rate", str(rate)]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.unlink(missing_ok=True)
-        self._process = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL, cwd=Path(__file__).parents[2])
-        end = time.monotonic() + 10
-        while not (self.path.exists() and self.path.stat().st_size):
-            if self._process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"the mail load did not start: {' '.join(self._argv)}")
-            time.sleep(0.01)
-        return self
+        arguments = [*_arguments("load", netns, host, ports, path), "--rate", str(rate)]
+        super().__init__("mail load", "tests.lab.mail", arguments, path)
 
     def progress(self) -> Progress:
         return progress(records(self.path))
 
     def stop(self) -> list[Sent]:
         """Send no more, wait until each message has its outcome. Raises RuntimeError when the load died."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        if self._process.wait(GIVE_UP_S + 30) != 0:
-            raise RuntimeError(f"the mail load died with {self._process.returncode}")
+        self.end(GIVE_UP_S + 30)
         return messages(records(self.path))
 
-    def __enter__(self) -> Self:
-        return self.start()
 
-    def __exit__(self, *_: object) -> None:
-        if self._process and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(10)
-
-
-def _command(what: str, netns: str, host: str, ports: tuple[int, int], out: Path) -> list[str]:
-    argv = [sys.executable, "-m", "tests.lab.mail", what, "--netns", netns, "--host", host, "--out", str(out)]
-    return [*argv, "--smtp-port", str(ports[0]), "--imap-port", str(ports[1])]
+def _arguments(what: str, netns: str, host: str, ports: tuple[int, int], out: Path) -> list[str]:
+    words = [what, "--netns", netns, "--host", host, "--out", str(out)]
+    return [*words, "--smtp-port", str(ports[0]), "--imap-port", str(ports[1])]
 
 
 def read_all(netns: str, host: str, out: Path, ports: tuple[int, int] = (25, 143)) -> list[Found]:
     """Every message in every mailbox of the load. Raises RuntimeError when a mailbox cannot be read."""
     result = subprocess.run(
-        _command("read", netns, host, ports, out),
+        [sys.executable, "-m", "tests.lab.mail", *_arguments("read", netns, host, ports, out)],
         check=False,
         cwd=Path(__file__).parents[2],
         capture_output=True,

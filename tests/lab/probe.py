@@ -16,16 +16,14 @@ import select
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from tests.lab import kernel
+from tests.lab.background import Background
 
 NS_PER_MS = 1_000_000
 INTERVAL_MS = 10
@@ -195,33 +193,19 @@ class Prober:
         self.file.write(f"{service} {started} {done} {int(ok)} {why}\n")
 
 
-class Probe:
+class Probe(Background):
     """The probing process, seen from outside. `targets`: service -> (address, port); `netns`: the client's, a path."""
 
     def __init__(
         self, netns: str, targets: Mapping[str, tuple[str, int]], path: Path, interval_ms: float = INTERVAL_MS
     ) -> None:
-        self.path = path
-        self._argv = [sys.executable, "-m", "tests.lab.probe", "--netns", netns, "--out", str(path)]
-        self._argv += ["--interval-ms", str(interval_ms)]
-        self._argv += [f"--target={name}={host}={port}" for name, (host, port) in targets.items()]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.unlink(missing_ok=True)
-        self._process = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL, cwd=Path(__file__).parents[2])
-        end = time.monotonic() + 10
-        while not (self.path.exists() and self.path.stat().st_size):
-            if self._process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"the probe did not start: {' '.join(self._argv)}")
-            time.sleep(0.01)
-        return self
+        arguments = ["--netns", netns, "--out", str(path), "--interval-ms", str(interval_ms)]
+        arguments += [f"--target={name}={host}={port}" for name, (host, port) in targets.items()]
+        super().__init__("probe", "tests.lab.probe", arguments, path)
 
     def attempts(self) -> list[Attempt]:
         """What was tried so far (up to a tenth of a second ago). Raises RuntimeError when the probe died."""
-        if self._process is None or self._process.poll() not in (None, 0):
-            raise RuntimeError("the probe is not running")
+        self.require_sound()
         return load(self.path)
 
     def wait_until_up(self, services: Sequence[str], limit_s: float) -> bool:
@@ -235,19 +219,8 @@ class Probe:
         return False
 
     def stop(self) -> list[Attempt]:
-        assert self._process is not None
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(10)
+        self.end()
         return self.attempts()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        if self._process and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait(10)
 
 
 def main() -> None:

@@ -16,14 +16,12 @@ import json
 import os
 import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Self
 
 from tests.lab import kernel
+from tests.lab.background import Background
 from tests.lab.evidence import BLIND_LIMIT_NS, Evidence
 from tests.lab.intervals import NS_PER_MS, Hold, Track
 
@@ -297,7 +295,7 @@ class Loop:
                 self.journal.write(now, "announce", src="switch", port=port, mac=mac, address=address, how=how)
 
 
-class Recorder:
+class Recorder(Background):
     """The recording process, seen from the one that wants the evidence.
 
     `nodes` maps the name of each mail node to its network namespace (a path), `switch` is the switch's or None.
@@ -311,43 +309,18 @@ class Recorder:
         switch: str | None,
         lun: str = "/dev/lun",
     ) -> None:
-        self.path = path
-        self._argv = [sys.executable, "-m", "tests.lab.recorder", "--out", str(path), "--lun", lun]
-        self._argv += [f"--node={name}={netns}" for name, netns in nodes.items()]
-        self._argv += [f"--vip={a}" for a in addresses] + ([f"--switch={switch}"] if switch else [])
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.unlink(missing_ok=True)
-        self._process = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL, cwd=Path(__file__).parents[2])
-        end = time.monotonic() + 10
-        while not (self.path.exists() and self.path.stat().st_size):
-            if self._process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"the evidence recorder did not start: {' '.join(self._argv)}")
-            time.sleep(0.01)
-        return self
+        arguments = ["--out", str(path), "--lun", lun, *(f"--node={name}={netns}" for name, netns in nodes.items())]
+        arguments += [f"--vip={a}" for a in addresses] + ([f"--switch={switch}"] if switch else [])
+        super().__init__("evidence recorder", "tests.lab.recorder", arguments, path)
 
     def stop(self) -> Evidence:
         """End the record and read it. Raises RuntimeError when the recorder died on the way."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        if self._process.wait(10) != 0:
-            raise RuntimeError(f"the evidence recorder died with {self._process.returncode}")
+        self.end()
         return self.read()
 
     def read(self) -> Evidence:
-        if self._process is None or self._process.poll() not in (None, 0):
-            raise RuntimeError("the evidence recorder is not running")
+        self.require_sound()
         return Evidence.load(self.path)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        if self._process and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait(10)
 
 
 def main() -> None:
