@@ -13,7 +13,6 @@ ICMPV6 = 58
 NEIGHBOUR_SOLICITATION = 135
 NEIGHBOUR_ADVERTISEMENT = 136
 OVERRIDE = 0x20000000
-SOURCE_LINK_ADDRESS = 1
 TARGET_LINK_ADDRESS = 2
 HOP_LIMIT = 255  # receivers drop neighbour messages with any other: they came through a router
 ALL_NODES = ipaddress.IPv6Address("ff02::1")

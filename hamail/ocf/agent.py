@@ -60,10 +60,6 @@ class Call:
         return _number(self.environ.get("OCF_CHECK_LEVEL", "")) or 0
 
     @property
-    def instance(self) -> str:
-        return self.environ.get("OCF_RESOURCE_INSTANCE", "default")
-
-    @property
     def epoch(self) -> int | None:
         """The grant's epoch, None where somebody else than hamail calls."""
         return _number(self.meta("hamail_epoch"))

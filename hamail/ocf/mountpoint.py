@@ -28,16 +28,6 @@ def protect(directory: str) -> str:
     return ""
 
 
-def unprotect(directory: str) -> None:
-    """For whoever wants to remove the directory. Raises OSError."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        fcntl.ioctl(handle, FS_IOC_SETFLAGS, struct.pack("l", _flags(handle) & ~FS_IMMUTABLE_FL))
-        os.fchmod(handle, 0o755)
-    finally:
-        os.close(handle)
-
-
 def _flags(handle: int) -> int:
     answer = fcntl.ioctl(handle, FS_IOC_GETFLAGS, struct.pack("l", 0))
     return int(struct.unpack("l", answer)[0])

@@ -138,15 +138,6 @@ def wait_gone(processes: Iterable[Process], seconds: float) -> list[Process]:
     return [p for p in left if p.alive()]
 
 
-def in_group(pgrp: int) -> list[Process]:
-    found = []
-    for pid in all_pids():
-        fields = stat_fields(pid)
-        if fields is not None and int(fields[STAT_PGRP]) == pgrp and fields[STAT_STATE] not in "ZX":
-            found.append(Process(pid, int(fields[STAT_START])))
-    return found
-
-
 def below(folder: str, programs: frozenset[str] = frozenset(), unit: str = "") -> list[Process]:
     """Live processes of this node whose program lies below `folder` or is one of `programs`.
 

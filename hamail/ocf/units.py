@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hamail.ocf.codes import Code, Failure
-from hamail.ocf.process import PROC, Process, boottime_s, find
+from hamail.ocf.process import Process, boottime_s, find
 
 BOOTED = Path("/run/systemd/system")
 CGROUP_ROOTS = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
@@ -73,20 +73,6 @@ def members(folder: Path) -> list[Process]:
             continue
         found += [p for p in (find(int(word)) for word in pids) if p is not None and p not in found]
     return found
-
-
-def cgroup_folder(pid: int) -> str:
-    """The control group directory of a process, "" when it cannot be told."""
-    try:
-        lines = (PROC / str(pid) / "cgroup").read_text().splitlines()
-    except OSError:
-        return ""
-    for wanted, root in (("0::", CGROUP_ROOTS[2]), (":name=systemd:", CGROUP_ROOTS[0]), ("0::", CGROUP_ROOTS[1])):
-        for line in lines:
-            _, found, path = line.partition(wanted)
-            if found and path != "/" and (root / path.lstrip("/") / "cgroup.procs").exists():
-                return str(root / path.lstrip("/"))
-    return ""
 
 
 def show(unit: str) -> UnitState:

@@ -30,7 +30,6 @@ DRAIN_S = 150.0  # after a power cut Dovecot honours a dead server's lock files 
 FORGIVEN_NS = 1_000_000_000
 SEEN_S = 2.0  # how long the recorder may take to have written what has happened
 MASTER_PID = "/srv/mail/queue/pid/master.pid"
-CLUSTER_TOML = "/etc/hamail/cluster.toml"
 
 
 class World:

@@ -171,8 +171,3 @@ class Cluster:
 
     def bodies(self) -> list[tuple[str, str, object]]:
         return [(s, t, decode_envelope(p).body) for s, t, p in self.sent or []]
-
-    def assert_agree(self) -> None:
-        longest = max((m.applied for n, m in self.machines.items() if n in self.nodes), key=len)
-        for name in self.nodes:
-            assert self.machines[name].applied == longest[: len(self.machines[name].applied)], name

@@ -50,7 +50,6 @@ class ScriptTransport(Transport):
 
 class StockMachine(SyncObj):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.on_apply = None
         super().__init__(*args, **kwargs)
         self.events: list[str] = []
 

@@ -79,11 +79,6 @@ class Node:
         if wait:
             self.wait_booted()
 
-    def power_cycle(self) -> None:
-        with self._locked():
-            self._cut()
-            self._power_up()
-
     def power_lost(self, generation: int, again: bool) -> None:
         """The machine of that power-on has ended by itself, or its watchdog wants it to; `again`: and it boots anew."""
         with self._locked():
