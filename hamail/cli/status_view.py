@@ -111,11 +111,13 @@ def _group(group: GroupView, status: Status) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style=DIM, no_wrap=True)
     grid.add_column(overflow="fold")
-    phase = Text.assemble((group.phase.value.upper(), PHASE_STYLE.get(group.phase, BAD)))
+    phase = Text(group.phase.value.upper(), style=PHASE_STYLE.get(group.phase, BAD) if status.quorum else DIM)
     if group.owner is not None:
         phase.append(f" on {group.owner}")
     if group.since_ms:
         phase.append(f" for {ago(max(0, status.at_ms - group.since_ms))}, since {moment(group.since_ms)}")
+    if not status.quorum:
+        phase.append(" (last known)")
     grid.add_row("state", phase)
     asked = f", asked by {group.actor}" if group.actor not in ("", "hamail") else ""
     because = f" ({group.reason.rstrip('.')})" if group.reason and group.reason not in group.sentence else ""

@@ -4,7 +4,6 @@ A configuration is accepted before any of its agents runs; without this a slip i
 by the next failover. Agents tell their meta-data to anybody, so no privilege is needed.
 """
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -37,8 +36,16 @@ def fence_problems(spec: ClusterSpec, me: NodeName) -> tuple[str, ...]:
         f"fencing.{device.name}: there is no fence agent {device.agent} on {me}, which is to run it"
         for device in spec.fencing.values()
         if any(me in spec.fence_executors(device, target) for target in device.targets)
-        and shutil.which(device.agent, path=PROGRAMS) is None
+        and not _may_be_there(device.agent)
     )
+
+
+def _may_be_there(program: str) -> bool:
+    """hamaild itself may neither execute it nor, perhaps, look into its folder; only what is surely missing counts."""
+    try:
+        return any((Path(folder) / program).is_file() for folder in PROGRAMS.split(":"))
+    except PermissionError:
+        return True
 
 
 def _ask(resource: ResourceSpec, folders: tuple[Path, ...]) -> Metadata | str:

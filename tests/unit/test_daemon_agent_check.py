@@ -54,12 +54,13 @@ def test_what_could_not_start_is_refused_with_its_place(
     assert words in problem
 
 
-def test_a_fence_agent_must_be_where_it_is_to_run() -> None:
+def test_a_fence_agent_must_be_where_it_is_to_run(tmp_path: Path) -> None:
+    (tmp_path / "fence_x").touch(0o600)  # hamaild needs no right to execute it
     nodes = {n: NodeSpec(name=n, address=f"10.0.0.1{n[1]}", witness=n == "n3") for n in ("n1", "n2", "n3")}
     devices = {
         name: FenceDeviceSpec(name=name, agent=agent, targets={"n1": "1", "n2": "2"}, executors=executors)
         for name, agent, executors in (
-            ("there", "/bin/sh", ()),
+            ("there", str(tmp_path / "fence_x"), ()),
             ("typo", "fence_surely_not", ()),
             ("elsewhere", "fence_surely_not", ("n2",)),
         )
