@@ -120,6 +120,20 @@ def test_agents_that_cannot_start(odd: World) -> None:
     world.apply(source)
 
 
+def test_group_that_somebody_has_already_started_by_hand(odd: World) -> None:
+    """It is stopped there before the preferred node gets it: both would run it otherwise."""
+    world = odd
+    epoch = world.epoch()
+    world.nodes["n2"].run("touch /run/odd.up")
+    world.apply(world.source() + GROUP)
+    world.until_told("n1 runs odd")
+    told = world.told()
+    assert told.index("n2 holds nothing of odd") < told.index("odd goes to n1"), told
+    assert world.nodes["n2"].run("test -e /run/odd.up", check=False).returncode == 1
+    assert world.nodes["n1"].run("test -e /run/odd.up", check=False).returncode == 0
+    assert world.epoch() == epoch, "mail is not disturbed"
+
+
 def test_agent_that_prints_gigabytes_and_one_that_leaves_children(odd: World) -> None:
     world = odd
     active, epoch, source = world.active, world.epoch(), world.source()
