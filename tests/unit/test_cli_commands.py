@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from control_fake import ONE_MOVE, SCENES, FakeBackend, serving
 
 from hamail.cli.main import cli
-from hamail.cli.words import in_local_time
 from hamail.control.port import NotProposed
 from hamail.model import commands as c
 from hamail.model.state import Phase
@@ -238,17 +237,6 @@ def test_events_for_people_and_programs(run):
     assert out.splitlines()[-1].rstrip() == "2026-11-18 11:06:39.910  mail    n1 has started mail: every resource is up"
     lines = [read(line) for line in run("events", "--json")[1].splitlines()]
     assert [line["index"] for line in lines] == [16, 18, 20]
-
-
-def test_sentences_with_times_are_shown_in_local_time(monkeypatch):
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    try:
-        told = in_local_time("Last step (2026-07-22 22:30:00 UTC): n1 runs mail since 2026-11-22 19:59:39 UTC.")
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-    assert told == "Last step (2026-07-23 00:30:00): n1 runs mail since 2026-11-22 20:59:39."
 
 
 def test_why_and_config_show(run):
