@@ -1,6 +1,7 @@
 #!/bin/sh
 # What the make targets need on a Debian-like machine, installed only where it is missing.
 #   setup.sh packages              Debian packages of the lab (root)
+#   setup.sh tests                 Debian packages that the tests without a lab use (root)
 #   setup.sh venv PYTHON FOLDER    Python environment with the project and its development tools
 set -eu
 cd "$(dirname "$0")/.."
@@ -13,6 +14,19 @@ nft:nftables
 ip:iproute2
 mke2fs:e2fsprogs
 arping:iputils-arping
+losetup:mount
+nsenter:util-linux
+"
+
+# The agents are tried on real services and file systems, in namespaces of their own.
+TEST_PACKAGES="
+postfix:postfix
+dovecot:dovecot-imapd
+xmllint:libxml2-utils
+mkfs.xfs:xfsprogs
+ocf-tester:resource-agents
+ip:iproute2
+mke2fs:e2fsprogs
 losetup:mount
 nsenter:util-linux
 "
@@ -42,11 +56,28 @@ install_packages() {
     apt install --no-install-recommends $1 || { say "updating the package lists first"; apt update && apt install --no-install-recommends $1; }
 }
 
-packages() {
+lacking() { # lacking LIST: sets `missing` to the packages whose program is not there
     missing=""
-    for pair in $LAB_PACKAGES; do
+    for pair in $1; do
         PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
     done
+}
+
+tests() {
+    lacking "$TEST_PACKAGES"
+    [ -n "$missing" ] || return 0
+    # Postfix and Dovecot are needed as programs. As services they would start to serve this machine: not wanted.
+    policy=/usr/sbin/policy-rc.d
+    if [ "$(id -u)" = 0 ] && [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 0755 "$policy"
+    fi
+    install_packages "$missing"
+}
+
+packages() {
+    lacking "$LAB_PACKAGES"
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
     install_packages "$missing"
 }

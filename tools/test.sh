@@ -28,6 +28,7 @@ run() { # run NAME FOLDER...: pytest on the folders that are there
 
 failed=""
 rm -f build/test-*.xml
+if [ "$what" != cluster ]; then tools/setup.sh tests || failed="$failed packages"; fi
 if [ "$what" != quick ]; then tools/setup.sh packages || failed="$failed packages"; fi
 make -s venv || exit 1
 [ "$what" = cluster ] || run quick tests/unit tests/consensus tests/scenario tests/simulation tests/fuzz
