@@ -166,10 +166,10 @@ def _named(name: str, mounts: list[Path]) -> list[Path]:
 def pids_below(path: Path) -> list[int]:
     """Live processes in a cgroup and all below it; zombies do not count."""
     pids: set[int] = set()
-    for procs in (path / "cgroup.procs", *path.glob("**/cgroup.procs")):
+    for folder, _, _ in os.walk(path):  # not glob: that raises when a cgroup goes away between its listing and its turn
         try:
             # 0 stands for a process of another pid namespace
-            pids.update(int(line) for line in procs.read_text().split() if line != "0")
+            pids.update(int(line) for line in Path(folder, "cgroup.procs").read_text().split() if line != "0")
         except (OSError, ValueError):
             continue  # the cgroup went away between the listing and the read
     return sorted(pid for pid in pids if not is_zombie(pid))

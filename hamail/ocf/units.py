@@ -1,5 +1,6 @@
 """systemd units: asked and moved through systemctl, watched through their control group."""
 
+import os
 import re
 import subprocess
 import time
@@ -66,9 +67,9 @@ class UnitState:
 def members(folder: Path) -> list[Process]:
     """Live processes in a control group and those below it."""
     found = []
-    for listing in [folder / "cgroup.procs", *folder.glob("**/cgroup.procs")]:
+    for group, _, _ in os.walk(folder):  # not glob: that raises when a group goes away between its listing and its turn
         try:
-            pids = listing.read_text().split()
+            pids = Path(group, "cgroup.procs").read_text().split()
         except OSError:
             continue
         found += [p for p in (find(int(word)) for word in pids) if p is not None and p not in found]

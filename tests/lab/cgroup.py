@@ -5,6 +5,7 @@ use the v2 hierarchy, which is there on hybrid hosts as well; a hybrid host also
 which systemd-nspawn and the memory counter look.
 """
 
+import errno
 import os
 import signal
 import time
@@ -17,6 +18,7 @@ V2 = ROOT if PURE else ROOT / "unified"
 HIERARCHIES = (V2,) if PURE else tuple(p for p in (V2, ROOT / "systemd", ROOT / "memory") if p.is_dir())
 EMPTY_TIMEOUT_S = 10.0
 POLL_S = 0.002
+GONE = (errno.ENOENT, errno.ENODEV)  # no such group; the latter when it was removed after its file was opened
 
 
 class CgroupError(Exception):
@@ -43,10 +45,7 @@ class Cgroup:
                 continue  # removed meanwhile
 
     def populated(self) -> bool:
-        try:
-            return "populated 1" in (V2 / self.name / "cgroup.events").read_text()
-        except FileNotFoundError:
-            return False
+        return "populated 1" in self._events()
 
     def kill(self, wait: bool = True) -> None:
         """SIGKILL everything in it at one stroke, frozen or not; raises CgroupError if something outlives that."""
@@ -67,7 +66,7 @@ class Cgroup:
     def freeze(self, frozen: bool) -> None:
         self._write("cgroup.freeze", "1" if frozen else "0")
         deadline_s = time.monotonic() + EMPTY_TIMEOUT_S
-        while frozen and "frozen 1" not in (V2 / self.name / "cgroup.events").read_text():
+        while frozen and "frozen 1" not in self._events():
             if time.monotonic() > deadline_s:
                 raise CgroupError(f"{self.name}: not frozen after {EMPTY_TIMEOUT_S:.0f} s")
             time.sleep(POLL_S)
@@ -88,11 +87,21 @@ class Cgroup:
                 except OSError:
                     continue
 
+    def _events(self) -> str:
+        try:
+            return (V2 / self.name / "cgroup.events").read_text()
+        except OSError as error:
+            if error.errno in GONE:
+                return ""
+            raise
+
     def _write(self, file: str, value: str) -> None:
         try:
             (V2 / self.name / file).write_text(value)
-        except FileNotFoundError:
-            pass  # no such group: nothing runs in it
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+            # no such group: nothing runs in it
 
 
 def leave() -> None:
