@@ -6,7 +6,7 @@ LAB ?= lab
 export HAMAIL_LAB := $(LAB)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages check test unit-test cluster-test demo bench lab exec lab-down lab-status install clean
+.PHONY: help venv packages check test unit-test cluster-test demo bench simulate mutants lab exec lab-down lab-status install clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,12 @@ demo: packages venv ## a mail service survives the loss of its active server
 
 bench: packages venv ## outages and costs, measured; writes build/bench.json
 	@$(BIN)/python -m tests.lab.bench
+
+simulate: venv ## whole clusters under faults, simulated (SEEDS=n HOURS=h FROM=seed JOBS=2)
+	@$(BIN)/python -m hamail.simulation --seeds $(or $(SEEDS),200) $(if $(HOURS),--hours $(HOURS)) --from $(or $(FROM),1) --jobs $(or $(JOBS),2)
+
+mutants: venv ## every planted bug must be found (NAMES='a b' JOBS=2)
+	@$(BIN)/python -m tests.simulation.mutants --jobs $(or $(JOBS),2) $(NAMES)
 
 lab: packages venv ## a running cluster of three real nodes (LAB=name for another one)
 	@$(BIN)/python -m tests.lab up $(UP)

@@ -1,4 +1,4 @@
-"""Planted bugs: each breaks one rule that keeps a second node from being active. The simulation must find every one."""
+"""Planted bugs in the core: each breaks one rule that keeps a second node from being active."""
 
 from msgspec.structs import replace
 
@@ -12,8 +12,11 @@ from hamail.model import actions as a
 from hamail.model import commands as c
 from hamail.model.messages import LeaseAnswer
 from hamail.model.spec import Requirement
+from hamail.simulation.chaos import Chaos
+from hamail.simulation.checker import Violation
 from hamail.simulation.daemon import Daemon
 from hamail.simulation.executor import Executor
+from tests.simulation.mutants.mutant import Mutant
 
 LONG_AGO = -(10**18)
 
@@ -181,18 +184,45 @@ def epoch_started_twice(monkeypatch):
 
 L, F = Requirement.LEASE, Requirement.FENCING
 WORST = {"n1": -49_000, "n2": 49_000, "n3": 49_000}  # the first owner's clock is slow, the others' are fast
-# mutant -> (requires, how to hunt it: the faults that concern its rule)
-MUTANTS = {
-    no_wait: (L, {}),
-    lease_from_receipt: (L, {"only": ("isolate_owner", "slow_answers"), "late_share": 0.0, "rates_ppm": WORST}),
-    no_margin: (L, {"only": ("isolate_owner",), "late_share": 0.0, "rates_ppm": WORST}),
-    restarted_voter_does_not_hold: (L, {"only": ("isolate_owner", "kill_daemon"), "late_share": 0.0}),
-    yes_bars_nothing: (L, {"only": ("isolate_owner", "die_after_yes"), "late_share": 0.0}),
-    yes_not_durable: (L, {"only": ("isolate_owner", "die_after_yes"), "late_share": 0.0}),
-    leader_forgets: (L, {}),
-    fence_assumed_on_failure: (F, {"only": ("isolate_owner", "device"), "late_share": 0.0}),
-    failed_stop_taken_for_stopped: (F, {"only": ("failing_stop", "switchover"), "late_share": 0.0}),
-    no_fence_at_all: (F, {}),
-    late_join_counts: (F, {"only": ("cut_power",), "late_share": 0.5}),
-    epoch_started_twice: (L, {"only": ("isolate_owner", "kill_daemon"), "late_share": 0.3}),
-}
+SPLIT = ("active for", "still has a lease")
+
+
+def hunted(requires, **how):
+    """Chaos of the kinds that concern the rule."""
+
+    def hunt(seed):
+        try:
+            Chaos(seed, requires, **how).run()
+        except Violation as e:
+            assert any(words in str(e) for words in SPLIT), e
+            raise
+
+    return hunt
+
+
+def _mutant(plant, hunt, quick=()):
+    return Mutant(name=plant.__name__, breaks=plant.__doc__.strip(), plant=plant, hunt=hunt, quick=quick)
+
+
+ISOLATED = {"only": ("isolate_owner",), "late_share": 0.0}
+DYING = {"only": ("isolate_owner", "die_after_yes"), "late_share": 0.0}
+MUTANTS = [
+    _mutant(no_wait, hunted(L), quick=(0,)),
+    _mutant(
+        lease_from_receipt,
+        hunted(L, only=("isolate_owner", "slow_answers"), late_share=0.0, rates_ppm=WORST),
+        quick=(42,),
+    ),
+    _mutant(no_margin, hunted(L, **ISOLATED, rates_ppm=WORST), quick=(0,)),
+    _mutant(
+        restarted_voter_does_not_hold, hunted(L, only=("isolate_owner", "kill_daemon"), late_share=0.0), quick=(0,)
+    ),
+    _mutant(yes_bars_nothing, hunted(L, **DYING), quick=(0,)),
+    _mutant(yes_not_durable, hunted(L, **DYING), quick=(0,)),
+    _mutant(leader_forgets, hunted(L), quick=(0,)),
+    _mutant(fence_assumed_on_failure, hunted(F, only=("isolate_owner", "device"), late_share=0.0), quick=(2,)),
+    _mutant(failed_stop_taken_for_stopped, hunted(F, only=("failing_stop", "switchover"), late_share=0.0), quick=(0,)),
+    _mutant(no_fence_at_all, hunted(F), quick=(0,)),
+    _mutant(late_join_counts, hunted(F, only=("cut_power",), late_share=0.5), quick=(3,)),
+    _mutant(epoch_started_twice, hunted(L, only=("isolate_owner", "kill_daemon"), late_share=0.3), quick=(0,)),
+]
