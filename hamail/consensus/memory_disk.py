@@ -11,7 +11,7 @@ SECTOR = 512
 
 class _Inode:
     def __init__(self) -> None:
-        self.durable = b""
+        self.durable = bytearray()
         self.now = bytearray()
         self.unsynced: list[tuple[int, bytes] | int] = []  # writes (offset, data) and truncations (size), in order
 
@@ -33,7 +33,7 @@ class MemoryDisk:
     def power_cut(self, rng: Random | None = None) -> None:
         """All that is not synced is lost; with `rng`, each unsynced sector is kept or lost by chance."""
         for inode in {id(i): i for i in (*self._names.values(), *self._durable_names.values())}.values():
-            inode.durable = _after_cut(inode, rng)
+            inode.durable = bytearray(_after_cut(inode, rng))
             inode.now = bytearray(inode.durable)
             inode.unsynced.clear()
         if rng is None or rng.random() < 0.5:
@@ -52,7 +52,7 @@ class MemoryDisk:
         """Overwrite bytes behind the back of the journal."""
         inode = self._names[path]
         inode.now[offset : offset + len(data)] = data
-        inode.durable = bytes(inode.now)
+        inode.durable = bytearray(inode.now)
         inode.unsynced.clear()
 
     def wipe(self) -> None:
@@ -140,9 +140,15 @@ class _File:
         self._inode.unsynced.append(size)
 
     def sync(self) -> None:
-        self._disk._changing("sync")
+        """As with Linux, what a failed sync could not write is not written by a later one either."""
+        try:
+            self._disk._changing("sync")
+        except OSError:
+            self._inode.unsynced.clear()
+            raise
         self._disk.syncs += 1
-        self._inode.durable = bytes(self._inode.now)
+        for change in self._inode.unsynced:
+            _redo(self._inode.durable, change)
         self._inode.unsynced.clear()
 
     def close(self) -> None:
@@ -154,6 +160,13 @@ def _write(target: bytearray, offset: int, data: bytes) -> None:
     if offset > len(target):
         target.extend(bytes(offset - len(target)))
     target[offset : offset + len(data)] = data
+
+
+def _redo(target: bytearray, change: tuple[int, bytes] | int) -> None:
+    if isinstance(change, int):
+        del target[change:]
+    else:
+        _write(target, *change)
 
 
 def _after_cut(inode: _Inode, rng: Random | None) -> bytes:

@@ -1,11 +1,11 @@
 """The one small state file of hamaild outside the journal: epochs that this voter will never promise again."""
 
-import os
 from pathlib import Path
 from zlib import crc32
 
 import msgspec
 
+from hamail.consensus.disk import Disk, RealDisk
 from hamail.model.ids import Epoch, GroupName
 
 _MAGIC = b"hamail-barred-1\n"
@@ -16,13 +16,14 @@ class BarredError(Exception):
 
 
 class BarredFile:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk | None = None) -> None:
         self._path = path
+        self._disk = disk or RealDisk()
 
     def load(self) -> dict[GroupName, Epoch]:
         """What was saved last; empty when nothing ever was. Raises BarredError."""
         try:
-            data = self._path.read_bytes()
+            data = self._disk.read(self._path)
         except FileNotFoundError:
             return {}
         except OSError as e:
@@ -41,17 +42,13 @@ class BarredFile:
         body = msgspec.msgpack.encode(barred)
         new = self._path.with_suffix(".new")
         try:
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            file = self._disk.open(new, create=True)
             try:
-                os.write(fd, _MAGIC + crc32(body).to_bytes(4, "big") + body)
-                os.fsync(fd)
+                file.write_at(0, _MAGIC + crc32(body).to_bytes(4, "big") + body)
+                file.sync()
             finally:
-                os.close(fd)
-            new.replace(self._path)
-            directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+                file.close()
+            self._disk.replace(new, self._path)
+            self._disk.sync_directory(self._path.parent)
         except OSError as e:
             raise BarredError(f"{self._path} cannot be written: {e.strerror}") from e

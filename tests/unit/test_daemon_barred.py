@@ -45,6 +45,7 @@ def test_a_failed_fsync_is_an_error_and_the_old_content_stays(tmp_path: Path, mo
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", broken)
+    monkeypatch.setattr(os, "fdatasync", broken)
     with pytest.raises(BarredError, match="cannot be written"):
         BarredFile(path).save({"mail": 8})
     monkeypatch.undo()
