@@ -41,9 +41,13 @@ def due(o: Ownership, now_ns: int, t: Timings) -> bool:
     """Is it time for the next request?"""
     if o.sent_ns is None:
         return True
+    return now_ns - o.sent_ns >= pause_ms(o, t) * MS
+
+
+def pause_ms(o: Ownership, t: Timings) -> int:
+    """Between the newest request and the next one."""
     renew_ms = min(t.renew_ms, o.lease_ms // RENEWALS_PER_LEASE)  # a lease from before `detection` grew is short
-    pause_ms = renew_ms if o.until_ns else min(renew_ms, FIRST_RETRY_MS << min(o.tries - 1, 8))
-    return now_ns - o.sent_ns >= pause_ms * MS
+    return renew_ms if o.until_ns else min(renew_ms, FIRST_RETRY_MS << min(o.tries - 1, 8))
 
 
 def ask(o: Ownership, now_ns: int, t: Timings) -> tuple[Ownership, LeaseRequest]:

@@ -12,13 +12,13 @@ class Agenda:
     def __init__(self) -> None:
         self.now_ns = 0
         self.happened = 0
-        self._heap: list[tuple[int, int, Deed]] = []
+        self._heap: list[tuple[int, int, int, Deed]] = []
         self._sequence = 0
 
-    def at(self, real_ns: int, deed: Deed) -> None:
-        """Deeds for the same time happen in the order in which they were put down."""
+    def at(self, real_ns: int, deed: Deed, rank: int = 0) -> None:
+        """Deeds for the same time happen by rank, and then in the order in which they were put down."""
         self._sequence += 1
-        heapq.heappush(self._heap, (max(real_ns, self.now_ns), self._sequence, deed))
+        heapq.heappush(self._heap, (max(real_ns, self.now_ns), rank, self._sequence, deed))
 
     def after_ms(self, delay_ms: float, deed: Deed) -> None:
         self.at(self.now_ns + int(delay_ms * MS), deed)
@@ -28,6 +28,6 @@ class Agenda:
 
     def step(self) -> None:
         """Let the next thing happen."""
-        self.now_ns, _, deed = heapq.heappop(self._heap)
+        self.now_ns, _, _, deed = heapq.heappop(self._heap)
         self.happened += 1
         deed()

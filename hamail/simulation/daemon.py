@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from hamail.core import effects as fx
 from hamail.core.engine import Engine
 from hamail.model import actions as a
 from hamail.model.commands import AnyCommand, Outcome, Unknown
 from hamail.model.ids import LogIndex, NodeName
-from hamail.model.messages import AnyMessage
+from hamail.model.messages import AnyMessage, Heartbeat, LeaseAnswer, LeaseRequest
+from hamail.simulation.agenda import MS
+from hamail.simulation.calm import calm_until_ns
 
 if TYPE_CHECKING:
     from hamail.simulation.machine import Machine
@@ -17,6 +21,8 @@ DISK_SLOW_MS = 1000
 
 
 class Daemon:
+    dense = False  # make every tick, and check that those which would be left out do nothing
+
     def __init__(self, machine: "Machine", life: str) -> None:
         self.m = machine
         self.alive = True
@@ -24,6 +30,11 @@ class Daemon:
         self.awaited: list[tuple[LogIndex, Callable[[LogIndex | Unknown], None]]] = []
         self._outcomes: dict[LogIndex, Outcome] = {}
         self._missed: list[Callable[[], None]] = []
+        self._grid_ns = machine.world.now_ns  # ticks come at multiples of `tick_ms` from here on
+        self._tick_due_ns = self._grid_ns
+        self._calm_ns = 0  # true time until which ticks were predicted to do nothing
+        self._was_still = False
+        self._rank = sorted(machine.world.spec.nodes).index(machine.name) + 1
         world = machine.world
         self.engine = Engine(
             me=machine.name,
@@ -74,29 +85,91 @@ class Daemon:
     def wake(self) -> None:
         """The process runs again; what had queued up for it comes first."""
         self.hung = False
+        self._was_still = True
         missed, self._missed = self._missed, []
         for deed in missed:
             deed()
+        self.stir()
 
     def _tick(self) -> None:
-        if not self.alive:
+        if not self.alive or self.m.world.now_ns != self._tick_due_ns:
             return
-        if not self._still():
+        if self._still():
+            self._was_still = True
+        else:
             self.engine.stalled_ms = self.m.stalled_ms
             self.engine.hindrance = "the disk does not answer" if self.m.stalled_ms > DISK_SLOW_MS else ""
-            self.run(lambda: self.engine.tick(self.m.local_ns, self.m.world.wall_ms))
-        self.m.world.agenda.after_ms(self.engine.timings.tick_ms, self._tick)
+            self._pretend_ticked()
+            self.run(self._ticked)
+        self._grid_ns = self.m.world.now_ns
+        self._schedule()
+
+    def _ticked(self) -> list[fx.Effect]:
+        effects = self.engine.tick(self.m.local_ns, self.m.world.wall_ms)
+        assert not effects or self.m.world.now_ns >= self._calm_ns, f"predicted to do nothing: {effects}"
+        return effects
+
+    def _schedule(self) -> None:
+        """The next tick: the next one of the grid, or a later one when those between would do nothing."""
+        tick_ns = self.engine.timings.tick_ms * MS
+        skip = 0
+        if not (self._still() or self.m.disk_hangs):
+            calm_ns = self.m.clock.real_ns(calm_until_ns(self.engine)) - self._grid_ns
+            skip = max(0, (calm_ns - 1) // tick_ns)
+        self._calm_ns = self._grid_ns + (skip + 1) * tick_ns
+        self._tick_at(self._grid_ns + tick_ns if self.dense else self._calm_ns)
+
+    def _tick_at(self, real_ns: int) -> None:
+        self._tick_due_ns = real_ns
+        self.m.world.agenda.at(real_ns, self._tick, self._rank)
+
+    def stir(self) -> None:
+        """Something has happened: the next tick of the grid may have something to do."""
+        tick_ns = self.engine.timings.tick_ms * MS
+        upcoming_ns = self._grid_ns + max(1, -((self._grid_ns - self.m.world.now_ns) // tick_ns)) * tick_ns
+        self._calm_ns = min(self._calm_ns, upcoming_ns)
+        if upcoming_ns < self._tick_due_ns:
+            self._tick_at(upcoming_ns)
+
+    def _pretend_ticked(self) -> None:
+        """The ticks that were left out have been no stall."""
+        before_ns = self.m.world.now_ns - self.engine.timings.tick_ms * MS
+        if before_ns > self._grid_ns and not self._was_still:
+            self.engine.members = replace(self.engine.members, ticked_ns=self.m.clock.local_ns(before_ns))
+        self._was_still = False
 
     # ---- events -------------------------------------------------------------------------------------------------
 
     def message(self, sender: NodeName, message: AnyMessage) -> None:
+        news = not self._is_routine(sender, message)
         self.run(lambda: self.engine.message(sender, message, self.m.local_ns, self.m.world.wall_ms))
+        if news:
+            self.stir()
+
+    def _is_routine(self, sender: NodeName, message: AnyMessage) -> bool:
+        """Does it change nothing that a tick looks at, but that its sender was heard?"""
+        match message:
+            case Heartbeat():
+                peer = self.engine.members.peers.get(sender)
+                before = peer.heartbeat if peer is not None else None
+                quiet = all(ms < self.engine.timings.detection_ms for ms in message.silent_ms.values())
+                now = replace(message, sequence=0, silent_ms={})
+                return before is not None and quiet and replace(before, sequence=0, silent_ms={}) == now
+            case LeaseRequest():
+                return True
+            case LeaseAnswer():
+                known = self.engine.local.leases.get(message.group)
+                return known is not None and known.until_ns > 0
+            case _:
+                return False
 
     def notice(self, notice: a.AnyNotice) -> None:
         self.run(lambda: self.engine.notice(notice, self.m.local_ns, self.m.world.wall_ms))
+        self.stir()
 
     def executor_lost(self) -> None:
         self.run(lambda: self.engine.executor_lost(self.m.local_ns, self.m.world.wall_ms))
+        self.stir()
 
     def leadership(self, leading: bool) -> None:
         def deed() -> list[fx.Effect]:
@@ -104,6 +177,7 @@ class Daemon:
             return []
 
         self.run(deed)
+        self.stir()
 
     def fail(self, problem: str) -> None:
         def deed() -> list[fx.Effect]:
@@ -111,9 +185,11 @@ class Daemon:
             return []
 
         self.run(deed)
+        self.stir()
 
     def leave(self) -> None:
         self.run(lambda: self.engine.leave(self.m.local_ns, self.m.world.wall_ms))
+        self.stir()
 
     def committed(self, upto: LogIndex) -> None:
         """Apply what is committed up to here."""
@@ -128,6 +204,7 @@ class Daemon:
             return self.engine.react(self.m.local_ns, self.m.world.wall_ms)
 
         self.run(deed)
+        self.stir()
 
     def _answer(self) -> None:
         due = [x for x in self.awaited if x[0] <= self.m.committed]
@@ -163,5 +240,6 @@ class Daemon:
                 self._outcomes.get(result, Outcome(index=result, accepted=True)) if isinstance(result, int) else result
             )
             self.engine.proposed(key, outcome)
+            self.stir()
 
         self.m.world.log.propose(self.m.name, command, done)

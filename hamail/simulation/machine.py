@@ -220,6 +220,8 @@ class Machine:
         """Its log stands still meanwhile; heartbeats and leases wait for no disk."""
         self.disk_hangs = hangs
         self._hung_at_ns = self.world.now_ns
+        if self.daemon is not None:
+            self.daemon.stir()
 
     @property
     def stalled_ms(self) -> int:
