@@ -65,7 +65,7 @@ def at_once(work: Callable[[], None], done: Done) -> None:
         done(None)
 
 
-def _never_waits(effect: Effect) -> bool:
+def never_waits(effect: Effect) -> bool:
     """Heartbeats and leases must not wait for a disk, and promise nothing that the disk would have to know first."""
     match effect:
         case Send(message=Heartbeat() | LeaseRequest() | LeaseAnswer()) | Ask(request=Extend()) | Note():
@@ -207,7 +207,7 @@ class Shell:
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
-            if self._saving and not _never_waits(effect):
+            if self._saving and not never_waits(effect):
                 self._behind.append(effect)
             else:
                 self._carry_out(effect)

@@ -7,17 +7,18 @@ from msgspec.structs import replace
 
 from hamail.core import effects as fx
 from hamail.core.engine import Engine
+from hamail.daemon.barred import BarredError, BarredFile
+from hamail.daemon.shell import never_waits
 from hamail.model import actions as a
-from hamail.model.commands import AnyCommand, Outcome, Unknown
-from hamail.model.ids import LogIndex, NodeName
-from hamail.model.messages import AnyMessage, Heartbeat, LeaseAnswer, LeaseRequest
+from hamail.model.commands import Outcome, Unknown
+from hamail.model.ids import NodeName
+from hamail.model.messages import AnyMessage, Heartbeat, LeaseAnswer, LeaseRequest, Raft
 from hamail.simulation.agenda import MS
 from hamail.simulation.calm import calm_until_ns
+from hamail.simulation.disk import BARRED, Writer
 
 if TYPE_CHECKING:
     from hamail.simulation.machine import Machine
-
-DISK_SLOW_MS = 1000
 
 
 class Daemon:
@@ -27,8 +28,9 @@ class Daemon:
         self.m = machine
         self.alive = True
         self.hung = False
-        self.awaited: list[tuple[LogIndex, Callable[[LogIndex | Unknown], None]]] = []
-        self._outcomes: dict[LogIndex, Outcome] = {}
+        self.writer = Writer(machine)
+        self._saving = False
+        self._behind: list[fx.Effect] = []  # effects that wait for the disk, in their order
         self._missed: list[Callable[[], None]] = []
         self._grid_ns = machine.world.now_ns  # ticks come at multiples of `tick_ms` from here on
         self._tick_due_ns = self._grid_ns
@@ -36,30 +38,32 @@ class Daemon:
         self._was_still = False
         self._rank = sorted(machine.world.spec.nodes).index(machine.name) + 1
         world = machine.world
+        self._barred = BarredFile(BARRED, machine.disk)
+        try:
+            barred, problem = self._barred.load(), ""
+        except BarredError as error:
+            barred, problem = {}, str(error)
         self.engine = Engine(
             me=machine.name,
             bootstrap=world.spec,
             source="simulated",
-            barred=dict(machine.barred),
+            barred=barred,
             life=life,
             now_ns=machine.local_ns,
             version="simulated",
         )
-        if machine.journal_problem:
-            self.engine.fail(machine.journal_problem)
-        self._replay()
+        self.seat = world.log.seat(self)
+        if problem:
+            self.engine.fail(problem)
+        else:
+            self.seat.start()
         self._tick()
 
-    def _replay(self) -> None:
-        """What the journal holds as committed is applied again before anything else happens."""
-        for index in range(1, self.m.committed + 1):
-            entry = self.m.world.log.entries[index - 1]
-            if entry is not None:
-                self.engine.apply(index, entry)
-        self.engine.react(self.m.local_ns, self.m.world.wall_ms)
-
-    def end(self) -> None:
+    def end(self, *, power: bool = False) -> None:
+        """SIGKILL, or the power goes."""
         self.alive = False
+        self.writer.end(power=power)
+        self.seat.end()
 
     def run(self, deed: Callable[[], list[fx.Effect]]) -> None:
         """Let the engine do something now, or when the process runs again."""
@@ -72,7 +76,7 @@ class Daemon:
             self.m.world.failpoint(self.m, effect)
             if self._ended():
                 return
-            self._carry_out(effect)
+            self._perform(effect)
             if self._ended():
                 return
 
@@ -89,6 +93,7 @@ class Daemon:
         missed, self._missed = self._missed, []
         for deed in missed:
             deed()
+        self.writer.resume()
         self.stir()
 
     def _tick(self) -> None:
@@ -97,8 +102,7 @@ class Daemon:
         if self._still():
             self._was_still = True
         else:
-            self.engine.stalled_ms = self.m.stalled_ms
-            self.engine.hindrance = "the disk does not answer" if self.m.stalled_ms > DISK_SLOW_MS else ""
+            self.seat.look()
             self._pretend_ticked()
             self.run(self._ticked)
         self._grid_ns = self.m.world.now_ns
@@ -141,6 +145,9 @@ class Daemon:
     # ---- events -------------------------------------------------------------------------------------------------
 
     def message(self, sender: NodeName, message: AnyMessage) -> None:
+        if isinstance(message, Raft):
+            self.raft(sender, message.payload)
+            return
         news = not self._is_routine(sender, message)
         self.run(lambda: self.engine.message(sender, message, self.m.local_ns, self.m.world.wall_ms))
         if news:
@@ -191,55 +198,54 @@ class Daemon:
         self.run(lambda: self.engine.leave(self.m.local_ns, self.m.world.wall_ms))
         self.stir()
 
-    def committed(self, upto: LogIndex) -> None:
-        """Apply what is committed up to here."""
-
-        def deed() -> list[fx.Effect]:
-            while self.m.committed < upto:
-                self.m.committed += 1
-                entry = self.m.world.log.entries[self.m.committed - 1]
-                if entry is not None:
-                    self._outcomes[self.m.committed] = self.engine.apply(self.m.committed, entry)
-            self._answer()
-            return self.engine.react(self.m.local_ns, self.m.world.wall_ms)
-
-        self.run(deed)
-        self.stir()
-
-    def _answer(self) -> None:
-        due = [x for x in self.awaited if x[0] <= self.m.committed]
-        self.awaited = [x for x in self.awaited if x[0] > self.m.committed]
-        for index, done in due:
-            done(index)
+    def raft(self, sender: NodeName, payload: bytes) -> None:
+        if not self.alive:
+            return
+        if self._still():
+            self._missed.append(lambda: self.raft(sender, payload))
+        else:
+            self.seat.deliver(sender, payload)
 
     # ---- effects ------------------------------------------------------------------------------------------------
+
+    def _perform(self, effect: fx.Effect) -> None:
+        if self._saving and not never_waits(effect):
+            self._behind.append(effect)
+        else:
+            self._carry_out(effect)
 
     def _carry_out(self, effect: fx.Effect) -> None:
         match effect:
             case fx.Send(to, message):
                 self.m.world.network.send(self.m.name, to, message)
-            case fx.Propose(key, command):
-                self._propose(key, command)
+            case fx.Propose():
+                self._propose(effect)
             case fx.Ask(request):
                 self.m.tell_executor(request)
-            case fx.SaveBarred(barred):
-                self.m.barred = dict(barred)
+            case fx.SaveBarred():
+                self._save(effect)
             case fx.Transfer(to):
-                self.m.world.log.transfer(self.m.name, to)
+                self.seat.transfer(to)
             case fx.Note(level, text):
                 self.m.world.note(self.m.name, level, text)
 
-    def _propose(self, key: str, command: AnyCommand) -> None:
-        asked = [True]
+    def _save(self, effect: fx.SaveBarred) -> None:
+        """A barrier, as in the real shell."""
+        self._saving = True
 
-        def done(result: LogIndex | Unknown) -> None:
-            if not self.alive or not asked:
-                return
-            asked.clear()
-            outcome = (
-                self._outcomes.get(result, Outcome(index=result, accepted=True)) if isinstance(result, int) else result
-            )
-            self.engine.proposed(key, outcome)
+        def saved(error: Exception | None) -> None:
+            self._saving = False
+            behind, self._behind = self._behind, []
+            if error is not None:
+                self.fail(str(error))
+            else:
+                self.run(lambda: behind)
+
+        self.writer.write(lambda: self._barred.save(effect.barred), saved)
+
+    def _propose(self, effect: fx.Propose) -> None:
+        def done(result: Outcome | Unknown) -> None:
+            self.engine.proposed(effect.key, result)
             self.stir()
 
-        self.m.world.log.propose(self.m.name, command, done)
+        self.seat.propose(effect.command, done)

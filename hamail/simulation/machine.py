@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hamail.model import actions as a
-from hamail.model.commands import Unknown
-from hamail.model.ids import Epoch, GroupName, LogIndex, NodeName, ResourceName
+from hamail.model.ids import GroupName, NodeName, ResourceName
 from hamail.model.state import Incarnation
 from hamail.simulation.clock import Clock
 from hamail.simulation.daemon import Daemon
+from hamail.simulation.disk import SimulatedDisk
 from hamail.simulation.executor import Executor
 
 if TYPE_CHECKING:
@@ -29,13 +29,8 @@ class Machine:
         self.daemon: Daemon | None = None
         self.executor: Executor | None = None
         self.running: dict[GroupName, set[ResourceName]] = {}  # the truth
-        # the disk
-        self.barred: dict[GroupName, Epoch] = {}
-        self.journaled: LogIndex = 0
-        self.committed: LogIndex = 0
+        self.disk = SimulatedDisk(name, world.seed)
         self.journal_problem = ""
-        self._hung_at_ns = 0
-        self.disk_hangs = False  # a write of the journal is neither done nor refused
         # what agents do here
         self.start_ms = 100.0
         self.stop_ms = 100.0
@@ -102,8 +97,9 @@ class Machine:
         self._deferred = []
         self.running.clear()
         if self.daemon is not None:
-            self.daemon.end()
-            self.world.log.gone(self.name)
+            self.daemon.end(power=True)
+        else:
+            self.disk.strike(None, power=True)
         if self.executor is not None:
             self.executor.alive = False
         self.daemon = self.executor = None
@@ -154,14 +150,12 @@ class Machine:
         self._lives += 1
         self.daemon = Daemon(self, f"{self.name}-{self._lives}")
         self.after_ms(SOCKET_MS, self._connect)
-        self.learn(self.journaled, 20.0)
 
     def end_daemon(self) -> None:
         """SIGKILL. The executor notices nothing but silence."""
         if self.daemon is not None:
             self.daemon.end()
             self.daemon = None
-            self.world.log.gone(self.name)
 
     def start_executor(self) -> None:
         """It first stops what an earlier executor has left running; only then does it feed the watchdog and answer."""
@@ -209,40 +203,25 @@ class Machine:
         if daemon is not None:
             self.after_ms(SOCKET_MS, lambda: daemon.notice(notice))
 
+    # ---- the disk -----------------------------------------------------------------------------------------------
+
     def break_journal(self, problem: str) -> None:
         """Nothing can be made durable here any more: this node takes no further part in the log."""
-        self.journal_problem = problem
-        self.world.log.gone(self.name)
-        if self.daemon is not None:
-            self.daemon.fail(problem)
+        self.world.log.break_journal(self, problem)
 
     def hang_disk(self, hangs: bool) -> None:
         """Its log stands still meanwhile; heartbeats and leases wait for no disk."""
-        self.disk_hangs = hangs
-        self._hung_at_ns = self.world.now_ns
+        self.disk.hung_at_ns = self.world.now_ns if hangs else None
         if self.daemon is not None:
+            self.daemon.writer.resume()
             self.daemon.stir()
 
     @property
+    def disk_hangs(self) -> bool:
+        """A write is neither done nor refused."""
+        return self.disk.hung_at_ns is not None
+
+    @property
     def stalled_ms(self) -> int:
-        return (self.world.now_ns - self._hung_at_ns) // 1_000_000 if self.disk_hangs else 0
-
-    # ---- the log ------------------------------------------------------------------------------------------------
-
-    def learn(self, index: LogIndex, delay_ms: float) -> None:
-        """The leader says that the log is committed up to here."""
-
-        def told() -> None:
-            if self.daemon is not None:
-                self.daemon.committed(index)
-
-        self.after_ms(delay_ms, told)
-
-    def await_applied(self, index: LogIndex, done: Callable[[LogIndex | Unknown], None], limit_ms: float) -> None:
-        if self.daemon is None:
-            return
-        if index <= self.committed:
-            done(index)
-            return
-        self.daemon.awaited.append((index, done))
-        self.after_ms(limit_ms, lambda: done(Unknown(why="no answer in time")))
+        hung_at_ns = self.disk.hung_at_ns
+        return (self.world.now_ns - hung_at_ns) // 1_000_000 if hung_at_ns is not None else 0

@@ -13,7 +13,7 @@ from hamail.model.state import ClusterState
 from hamail.simulation.agenda import MS, Agenda
 from hamail.simulation.checker import Checker
 from hamail.simulation.fence_device import FenceDevice
-from hamail.simulation.log import Log
+from hamail.simulation.logs.build import LogKind, build
 from hamail.simulation.machine import Machine
 from hamail.simulation.network import Network
 
@@ -31,8 +31,10 @@ class World:
         seed: int = 1,
         watchdogs: frozenset[NodeName] = frozenset(),
         rates_ppm: dict[NodeName, int] | None = None,
+        log: LogKind = "perfect",
     ) -> None:
         self.spec = spec
+        self.seed = seed
         self.agenda = Agenda()
         self.groups: set[GroupName] = set(spec.groups)
         self.devices: dict[DeviceName, FenceDevice] = {name: FenceDevice(name) for name in spec.fencing}
@@ -54,14 +56,8 @@ class World:
             )
             for name, node in sorted(spec.nodes.items())
         }
-        self.log = Log(
-            self.machines,
-            self.network.both_ways,
-            self.agenda.after_ms,
-            lambda: self.now_ns / MS,
-            random.Random(seed + 2),  # noqa: S311
-            self._committed,
-        )
+        self.log = build(log, self)
+        self.log.start()
         self.checker = Checker(self)
 
     @property
@@ -108,9 +104,9 @@ class World:
         """An operator's command through any node that answers. None: it was not committed within five seconds."""
         found: list[LogIndex] = []
 
-        def done(result: LogIndex | c.Unknown) -> None:
-            if isinstance(result, int):
-                found.append(result)
+        def done(result: c.Outcome | c.Unknown) -> None:
+            if isinstance(result, c.Outcome):
+                found.append(result.index)
 
         sender = next((n for n, m in self.machines.items() if m.votes and n == self.log.leader), None)
         if sender is None:
@@ -164,7 +160,7 @@ class World:
         if daemon is not None:
             daemon.message(sender, message)
 
-    def _committed(self, index: LogIndex, command: c.AnyCommand) -> None:
+    def committed(self, index: LogIndex, command: c.AnyCommand) -> None:
         before = self.state
         self.state, outcome = apply(before, index, command)
         self._outcomes[index] = outcome

@@ -9,23 +9,28 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hamail.model.commands import AnyCommand, Unknown
+from hamail.model.commands import AnyCommand, Outcome, Unknown
 from hamail.model.ids import LogIndex, NodeName
+from hamail.simulation.logs.port import Committed, Done
 
 if TYPE_CHECKING:
+    from hamail.core.effects import Effect
+    from hamail.simulation.daemon import Daemon
     from hamail.simulation.machine import Machine
+
+Told = Callable[[LogIndex | Unknown], None]
 
 LOOK_MS = 50
 FALLBACK_MS = 600
 ELECTION_MS = (300, 600)
 COMMIT_MS = (4, 12)
 UNKNOWN_MS = 1000
+RESTARTED_MS = 20.0  # after its start a node hears what is committed
+DISK_SLOW_MS = 1000
 
-Committed = Callable[[LogIndex, AnyCommand], None]
 
-
-class Log:
-    """`committed` is told of every entry once, at the moment of its commit."""
+class PerfectLog:
+    """A `Log`. `committed` is told of every entry once, at the moment of its commit."""
 
     def __init__(
         self,
@@ -42,6 +47,8 @@ class Log:
         self._now_ms = now_ms
         self._rng = rng
         self._committed = committed
+        self.journaled: dict[NodeName, LogIndex] = {}  # on each disk, which never loses it
+        self.applied: dict[NodeName, LogIndex] = {}  # known there to be committed
         self.entries: list[AnyCommand | None] = []  # entry i has index i + 1; None opens a term
         self.leader: NodeName | None = None
         self.late_share = 0.0  # of proposals whose proposer gives up before they are committed
@@ -50,7 +57,20 @@ class Log:
         self._alone_since_ms: dict[NodeName, float] = {}
         self._leaderless_since_ms: float | None = 0.0
         self._patience_ms = rng.uniform(*ELECTION_MS)
-        after_ms(0, self._look)
+
+    def start(self) -> None:
+        self.journaled = dict.fromkeys(self._machines, 0)
+        self.applied = dict.fromkeys(self._machines, 0)
+        self._after_ms(0, self._look)
+
+    def seat(self, daemon: "Daemon") -> "PerfectSeat":
+        return PerfectSeat(self, daemon)
+
+    def break_journal(self, machine: "Machine", problem: str) -> None:
+        machine.journal_problem = problem
+        self.gone(machine.name)
+        if machine.daemon is not None:
+            machine.daemon.fail(problem)
 
     # ---- who leads ---------------------------------------------------------------------------------------------
 
@@ -83,8 +103,8 @@ class Log:
     def _elect(self) -> None:
         able = [n for n in sorted(self._machines) if self._majority(n)]
         if able:
-            most = max(self._machines[n].journaled for n in able)
-            self._lead(self._rng.choice([n for n in able if self._machines[n].journaled == most]))
+            most = max(self.journaled[n] for n in able)
+            self._lead(self._rng.choice([n for n in able if self.journaled[n] == most]))
 
     def _lead(self, name: NodeName) -> None:
         self.leader = name
@@ -125,7 +145,12 @@ class Log:
 
     # ---- what is in it ------------------------------------------------------------------------------------------
 
-    def propose(self, sender: NodeName, command: AnyCommand, done: Callable[[LogIndex | Unknown], None]) -> None:
+    def propose(self, sender: NodeName, command: AnyCommand, done: Done) -> None:
+        daemon = self._machines[sender].daemon
+        if daemon is not None:
+            daemon.seat.propose(command, done)
+
+    def enter(self, sender: NodeName, command: AnyCommand, done: Told) -> None:
         """`done` is called at most once: with the index when the sender has applied it, or with unknown."""
         leader = self.leader
         if leader is None or not self._reaches(sender, leader) or not self._machines[sender].votes:
@@ -145,7 +170,7 @@ class Log:
             if index is None:
                 done(Unknown(why="the leader was lost"))
             else:
-                self._machines[sender].await_applied(index, done, UNKNOWN_MS)
+                self._await_applied(sender, index, done)
 
         # First in, first out for each proposer, as over a connection.
         at_ms = max(self._now_ms() + self._rng.uniform(*COMMIT_MS), self._last_ms.get(sender, 0.0))
@@ -166,7 +191,100 @@ class Log:
         """What is committed is in the journal of everybody whom the leader reaches; they learn of it a little later."""
         index = len(self.entries)
         for name in self._circle(leader):
-            machine = self._machines[name]
-            if machine.journaled < index:
-                machine.journaled = index
-                machine.learn(index, 0.0 if name == leader else self._rng.uniform(1, 40))
+            if self.journaled[name] < index:
+                self.journaled[name] = index
+                self.learn(name, index, 0.0 if name == leader else self._rng.uniform(1, 40))
+
+    def learn(self, name: NodeName, index: LogIndex, delay_ms: float) -> None:
+        """The leader says there that the log is committed up to here."""
+        machine = self._machines[name]
+
+        def told() -> None:
+            if machine.daemon is not None and isinstance(machine.daemon.seat, PerfectSeat):
+                machine.daemon.seat.committed(index)
+
+        machine.after_ms(delay_ms, told)
+
+    def _await_applied(self, name: NodeName, index: LogIndex, done: Told) -> None:
+        machine = self._machines[name]
+        if machine.daemon is None:
+            return
+        if index <= self.applied[name]:
+            done(index)
+            return
+        assert isinstance(machine.daemon.seat, PerfectSeat)
+        machine.daemon.seat.awaited.append((index, done))
+        machine.after_ms(UNKNOWN_MS, lambda: done(Unknown(why="no answer in time")))
+
+
+class PerfectSeat:
+    """A `Seat`: what this node has applied follows what the log holds."""
+
+    def __init__(self, log: PerfectLog, daemon: "Daemon") -> None:
+        self._log = log
+        self._daemon = daemon
+        self._m = daemon.m
+        self.awaited: list[tuple[LogIndex, Told]] = []
+        self._outcomes: dict[LogIndex, Outcome] = {}
+
+    def start(self) -> None:
+        if self._m.journal_problem:
+            self._daemon.engine.fail(self._m.journal_problem)
+        for index in range(1, self._log.applied[self._m.name] + 1):
+            entry = self._log.entries[index - 1]
+            if entry is not None:
+                self._daemon.engine.apply(index, entry)
+        self._daemon.engine.react(self._m.local_ns, self._m.world.wall_ms)
+        self._log.learn(self._m.name, self._log.journaled[self._m.name], RESTARTED_MS)
+
+    def look(self) -> None:
+        engine = self._daemon.engine
+        engine.stalled_ms = self._m.stalled_ms
+        engine.hindrance = "the disk does not answer" if self._m.stalled_ms > DISK_SLOW_MS else ""
+
+    def deliver(self, peer: NodeName, payload: bytes) -> None:
+        raise AssertionError("the perfect log sends nothing")
+
+    def transfer(self, to: NodeName) -> None:
+        self._log.transfer(self._m.name, to)
+
+    def end(self) -> None:
+        self._log.gone(self._m.name)
+
+    def committed(self, upto: LogIndex) -> None:
+        """Apply what is committed up to here."""
+        name, applied = self._m.name, self._log.applied
+
+        def deed() -> "list[Effect]":
+            engine = self._daemon.engine
+            while applied[name] < upto:
+                applied[name] += 1
+                entry = self._log.entries[applied[name] - 1]
+                if entry is not None:
+                    self._outcomes[applied[name]] = engine.apply(applied[name], entry)
+            self._answer()
+            return engine.react(self._m.local_ns, self._m.world.wall_ms)
+
+        self._daemon.run(deed)
+        self._daemon.stir()
+
+    def _answer(self) -> None:
+        applied = self._log.applied[self._m.name]
+        due = [x for x in self.awaited if x[0] <= applied]
+        self.awaited = [x for x in self.awaited if x[0] > applied]
+        for index, done in due:
+            done(index)
+
+    def propose(self, command: AnyCommand, done: Done) -> None:
+        asked = [True]
+
+        def told(result: LogIndex | Unknown) -> None:
+            if not self._daemon.alive or not asked:
+                return
+            asked.clear()
+            if isinstance(result, int):
+                done(self._outcomes.get(result, Outcome(index=result, accepted=True)))
+            else:
+                done(result)
+
+        self._log.enter(self._m.name, command, told)

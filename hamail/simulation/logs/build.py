@@ -1,0 +1,27 @@
+"""The log that a world was asked for."""
+
+import random
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from hamail.simulation.agenda import MS
+from hamail.simulation.logs.perfect import PerfectLog
+from hamail.simulation.logs.port import Log
+
+if TYPE_CHECKING:
+    from hamail.simulation.world import World
+
+LogKind: TypeAlias = Literal["perfect", "raft", "malicious"]
+
+
+def build(kind: LogKind, world: "World") -> Log:
+    rng = random.Random(world.seed + 2)  # noqa: S311 - reproducible on purpose
+    if kind == "perfect":
+        return PerfectLog(
+            world.machines,
+            world.network.both_ways,
+            world.agenda.after_ms,
+            lambda: world.now_ns / MS,
+            rng,
+            world.committed,
+        )
+    raise AssertionError(kind)
