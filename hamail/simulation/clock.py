@@ -1,4 +1,4 @@
-"""One node's clock: virtual CLOCK_BOOTTIME with an offset and a rate error, both fixed for one boot."""
+"""One node's clock: virtual CLOCK_BOOTTIME with an offset and a rate error. The rate may change; it never jumps."""
 
 MILLION = 1_000_000
 
@@ -6,17 +6,21 @@ MILLION = 1_000_000
 class Clock:
     def __init__(self, rate_ppm: int = 0) -> None:
         self.rate_ppm = rate_ppm  # > 0: fast
-        self._booted_ns = 0
+        self._since_ns = 0  # true time from which on the present rate counts
+        self._read_ns = 0  # what the clock read then
 
     def boot(self, real_ns: int) -> None:
         """CLOCK_BOOTTIME begins again."""
-        self._booted_ns = real_ns
+        self._since_ns, self._read_ns = real_ns, 0
+
+    def set_rate(self, real_ns: int, rate_ppm: int) -> None:
+        self._since_ns, self._read_ns, self.rate_ppm = real_ns, self.local_ns(real_ns), rate_ppm
 
     def local_ns(self, real_ns: int) -> int:
         """What this node reads at `real_ns`."""
-        passed = real_ns - self._booted_ns
-        return passed + passed * self.rate_ppm // MILLION
+        passed = real_ns - self._since_ns
+        return self._read_ns + passed + passed * self.rate_ppm // MILLION
 
     def real_ns(self, local_ns: int) -> int:
-        """The first true time at which this node reads at least `local_ns`."""
-        return self._booted_ns - (-local_ns * MILLION // (MILLION + self.rate_ppm))
+        """The first true time at which this node reads at least `local_ns`, if its rate stays as it is."""
+        return self._since_ns - (-(local_ns - self._read_ns) * MILLION // (MILLION + self.rate_ppm))

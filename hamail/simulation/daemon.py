@@ -109,7 +109,7 @@ class Daemon:
         self._schedule()
 
     def _ticked(self) -> list[fx.Effect]:
-        effects = self.engine.tick(self.m.local_ns, self.m.world.wall_ms)
+        effects = self.engine.tick(self.m.local_ns, self.m.wall_ms)
         assert not effects or self.m.world.now_ns >= self._calm_ns, f"predicted to do nothing: {effects}"
         return effects
 
@@ -149,7 +149,7 @@ class Daemon:
             self.raft(sender, message.payload)
             return
         news = not self._is_routine(sender, message)
-        self.run(lambda: self.engine.message(sender, message, self.m.local_ns, self.m.world.wall_ms))
+        self.run(lambda: self.engine.message(sender, message, self.m.local_ns, self.m.wall_ms))
         if news:
             self.stir()
 
@@ -171,11 +171,11 @@ class Daemon:
                 return False
 
     def notice(self, notice: a.AnyNotice) -> None:
-        self.run(lambda: self.engine.notice(notice, self.m.local_ns, self.m.world.wall_ms))
+        self.run(lambda: self.engine.notice(notice, self.m.local_ns, self.m.wall_ms))
         self.stir()
 
     def executor_lost(self) -> None:
-        self.run(lambda: self.engine.executor_lost(self.m.local_ns, self.m.world.wall_ms))
+        self.run(lambda: self.engine.executor_lost(self.m.local_ns, self.m.wall_ms))
         self.stir()
 
     def leadership(self, leading: bool) -> None:
@@ -195,7 +195,7 @@ class Daemon:
         self.stir()
 
     def leave(self) -> None:
-        self.run(lambda: self.engine.leave(self.m.local_ns, self.m.world.wall_ms))
+        self.run(lambda: self.engine.leave(self.m.local_ns, self.m.wall_ms))
         self.stir()
 
     def raft(self, sender: NodeName, payload: bytes) -> None:

@@ -179,7 +179,7 @@ class Executor:
                 epoch=held.epoch,
                 resource=name,
                 agent=next(r.agent for r in held.spec.resources if r.name == name),
-                at_ms=self.m.world.wall_ms,
+                at_ms=self.m.wall_ms,
                 took_ms=int(self.m.start_ms),
             )
         )

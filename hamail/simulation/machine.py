@@ -37,6 +37,10 @@ class Machine:
         self.start_fails: set[ResourceName] = set()
         self.stop_fails = False
         self.reboot_ms: float | None = None  # after its watchdog has fired; None: it stays down
+        self.returns_ms: float | None = None  # until somebody switches it on again, whatever switched it off
+        self._wall_offset_ms = 0
+        self._timers: dict[int, tuple[int, Callable[[], None]]] = {}  # of this boot
+        self._timers_made = 0
         self._boots = 0
         self._lives = 0
         self._life = 0  # grows with every boot; what an earlier boot had put on the agenda is void
@@ -56,11 +60,40 @@ class Machine:
 
     # ---- time on this machine -----------------------------------------------------------------------------------
 
+    @property
+    def wall_ms(self) -> int:
+        """Its wall clock, for display only: it may be wrong by years."""
+        return self.world.wall_ms + self._wall_offset_ms
+
+    def wall_jump(self, by_ms: int) -> None:
+        self._wall_offset_ms += by_ms
+
+    def set_rate(self, rate_ppm: int) -> None:
+        self.clock.set_rate(self.world.now_ns, rate_ppm)
+        for local_ns, due in list(self._timers.values()):
+            self._on_agenda(self.clock.real_ns(local_ns), due)
+        if self.daemon is not None:
+            self.daemon.stir()
+
     def after_ms(self, delay_ms: float, deed: Callable[[], None]) -> None:
         self._on_agenda(self.world.now_ns + int(delay_ms * 1_000_000), deed)
 
     def at_local(self, local_ns: int, deed: Callable[[], None]) -> None:
-        self._on_agenda(self.clock.real_ns(local_ns), deed)
+        """As a timer of the kernel does it: when this clock reads `local_ns`, also if its rate changes meanwhile."""
+        self._timers_made += 1
+        number = self._timers_made
+
+        def due() -> None:
+            if number not in self._timers:
+                return
+            if self.local_ns < local_ns:
+                self._on_agenda(self.clock.real_ns(local_ns), due)
+            else:
+                del self._timers[number]
+                deed()
+
+        self._timers[number] = (local_ns, due)
+        self._on_agenda(self.clock.real_ns(local_ns), due)
 
     def _on_agenda(self, real_ns: int, deed: Callable[[], None]) -> None:
         life = self._life
@@ -85,14 +118,15 @@ class Machine:
         self.powered = True
         self.paused = False
         self._starving_for.clear()
+        self._timers.clear()
         self.clock.boot(self.world.now_ns)
         if not self.witness:
             self.start_executor()
         self.start_daemon()
 
     def power_off(self) -> None:
+        was_on, self.powered = self.powered, False
         self._life += 1
-        self.powered = False
         self.paused = False
         self._deferred = []
         self.running.clear()
@@ -103,6 +137,9 @@ class Machine:
         if self.executor is not None:
             self.executor.alive = False
         self.daemon = self.executor = None
+        if was_on and self.returns_ms is not None:
+            life = self._life
+            self.world.agenda.after_ms(self.returns_ms, lambda: self.power_on() if life == self._life else None)
 
     def pause(self) -> None:
         """Everything on it stands still, its clock and its watchdog do not."""

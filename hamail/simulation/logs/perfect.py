@@ -234,7 +234,7 @@ class PerfectSeat:
             entry = self._log.entries[index - 1]
             if entry is not None:
                 self._daemon.engine.apply(index, entry)
-        self._daemon.engine.react(self._m.local_ns, self._m.world.wall_ms)
+        self._daemon.engine.react(self._m.local_ns, self._m.wall_ms)
         self._log.learn(self._m.name, self._log.journaled[self._m.name], RESTARTED_MS)
 
     def look(self) -> None:
@@ -263,7 +263,7 @@ class PerfectSeat:
                 if entry is not None:
                     self._outcomes[applied[name]] = engine.apply(applied[name], entry)
             self._answer()
-            return engine.react(self._m.local_ns, self._m.world.wall_ms)
+            return engine.react(self._m.local_ns, self._m.wall_ms)
 
         self._daemon.run(deed)
         self._daemon.stir()

@@ -1,0 +1,65 @@
+"""Services, and the agents that start, stop and watch them."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hamail.model.ids import GroupName, NodeName, ResourceName
+from hamail.simulation.faults.dice import Dice
+from hamail.simulation.faults.fault import STRONG, Catalogue, Parameters
+from hamail.simulation.faults.places import machine
+
+if TYPE_CHECKING:
+    from hamail.simulation.world import World
+
+agents = Catalogue()
+RESOURCES = ("store", "postfix", "dovecot", "address")
+
+
+def _draw_crash(d: Dice) -> Parameters:
+    return {"group": d.of(*d.groups), "resource": d.of(*RESOURCES), "times": d.of(1, 1, 4), "apart_ms": d.of(300, 3000)}
+
+
+@agents.kind(32, 48, draw=_draw_crash)
+def crash_service(world: "World", group: GroupName, resource: ResourceName, times: int, apart_ms: float) -> None:
+    """Or its monitor says so although it runs: for hamail it is the same."""
+
+    def crash() -> None:
+        executor = machine(world, "owner").executor
+        if executor is not None:
+            executor.crash_resource(group, resource)
+
+    for number in range(times):
+        world.agenda.after_ms(number * apart_ms, crash)
+
+
+@agents.kind(26, 31, draw=lambda d: {"node": d.mail_node(), "resource": d.of(*RESOURCES), "for_ms": d.spell_ms()})
+def failing_start(world: "World", node: NodeName, resource: ResourceName, for_ms: float) -> None:
+    m = machine(world, node)
+    world.remark(f"{resource} cannot start on {m.name}")
+    m.start_fails.add(resource)
+    world.agenda.after_ms(for_ms, partial(m.start_fails.discard, resource))
+
+
+@agents.kind(29, 30, draw=lambda d: {"node": d.mail_node(), "for_ms": d.spell_ms()}, survived=STRONG)
+def failing_stop(world: "World", node: NodeName, for_ms: float) -> None:
+    """E.g. a file system that stays busy."""
+    m = machine(world, node)
+    world.remark(f"stops fail on {m.name}")
+    m.stop_fails = True
+    world.agenda.after_ms(for_ms, partial(setattr, m, "stop_fails", False))
+
+
+@agents.kind(29, draw=lambda d: {"node": d.mail_node()}, survived=STRONG)
+def failing_stop_in_a_move(world: "World", node: NodeName) -> None:
+    """The stop that a planned move needs fails."""
+    from hamail.simulation.faults.operators import switchover
+
+    failing_stop(world, "owner", 4000)
+    switchover(world, next(iter(sorted(world.groups))), "standby")
+
+
+@agents.kind(26, draw=lambda d: {"node": d.mail_node(), "start_ms": d.of(20, 800, 3000), "for_ms": d.spell_ms()})
+def slow_starts(world: "World", node: NodeName, start_ms: float, for_ms: float) -> None:
+    m = machine(world, node)
+    usual, m.start_ms = m.start_ms, start_ms
+    world.agenda.after_ms(for_ms, partial(setattr, m, "start_ms", min(usual, 300.0)))
