@@ -48,7 +48,13 @@ class JournalMissing(JournalError):
 
 
 def initialise(
-    path: Path, cluster: str, node: NodeName, *, disk: Disk | None = None, replaced_disk: bool = False
+    path: Path,
+    cluster: str,
+    node: NodeName,
+    *,
+    disk: Disk | None = None,
+    replaced_disk: bool = False,
+    now_s: Callable[[], float] = time.time,
 ) -> None:
     """Create an empty journal in directory `path`: the first set-up of a node, ordered by an operator.
 
@@ -68,7 +74,7 @@ def initialise(
         disk.make_directory(path)
         # Peers drop what comes from an earlier life than they have heard of, and how many there were is forgotten.
         # Seconds are more than any count of starts, and more than at an earlier replacement.
-        lives = int(time.time()) if replaced_disk else 0
+        lives = int(now_s()) if replaced_disk else 0
         records: list[Record] = [Identity(FORMAT, cluster, node), Opened(lives), Ballot(0, None)]
         if replaced_disk:
             records.append(Rejoining(pending=True, above_term=0))

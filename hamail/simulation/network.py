@@ -46,9 +46,10 @@ class Network:
         """How long something sent now takes."""
         return self._rng.uniform(*self.delay_ms) + self.slow_ms.get((sender, receiver), 0.0)
 
-    def send(self, sender: NodeName, receiver: NodeName, message: AnyMessage) -> None:
+    def send(self, sender: NodeName, receiver: NodeName, message: AnyMessage) -> bool:
+        """False: not connected, the message is dropped."""
         if not self.open(sender, receiver):
-            return
+            return False
         pair = (sender, receiver)
         arrives = self._agenda.now_ns + int(self.some_delay_ms(sender, receiver) * MS)
         arrives = max(arrives, self._last_ns.get(pair, 0))
@@ -59,3 +60,4 @@ class Network:
                 self._deliver(sender, receiver, message)
 
         self._agenda.at(arrives, arrive)
+        return True

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from hamail.simulation.agenda import MS
 from hamail.simulation.logs.perfect import PerfectLog
 from hamail.simulation.logs.port import Log
+from hamail.simulation.logs.raft import RaftLog
 
 if TYPE_CHECKING:
     from hamail.simulation.world import World
@@ -24,4 +25,4 @@ def build(kind: LogKind, world: "World") -> Log:
             rng,
             world.committed,
         )
-    raise AssertionError(kind)
+    return RaftLog(world, rng)

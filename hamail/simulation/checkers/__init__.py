@@ -1,0 +1,1 @@
+"""Judges of the simulated world, by what they judge."""
