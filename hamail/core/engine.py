@@ -71,7 +71,9 @@ class Engine:
         self._refused: dict[str, int] = {}  # key of a proposal -> not again before, unless something changes
         self._sequence = 0
         self._beat_ns = 0
-        self._missed: frozenset[NodeName] = frozenset()
+        self._missed: frozenset[NodeName] = frozenset()  # as of the last heartbeat
+        self._asked_missed: tuple[membership.Membership, int, Timings] | None = None
+        self._known_missed: frozenset[NodeName] = frozenset()
         self._beat_body: object = None
         self.lead = Lead(self)
         self.retries = Retries()
@@ -206,16 +208,25 @@ class Engine:
     def majority(self) -> int:
         return (len(self.members.peers) + 1) // 2 + 1
 
+    def missed(self) -> frozenset[NodeName]:
+        """Nodes that this one misses now."""
+        asked = (self.members, self.now_ns, self.timings)
+        if self._asked_missed is None or any(a is not b for a, b in zip(self._asked_missed, asked, strict=True)):
+            self._asked_missed, self._known_missed = asked, membership.all_missed(*asked)
+        return self._known_missed
+
     def facts(self) -> Facts:
         """What this node hears, for the decisions and for people."""
         now, t, m = self.now_ns, self.timings, self.members
         nodes = {self.me: self.local.own_facts()}
+        missed = self.missed()
         for name, peer in m.peers.items():
             beat = peer.heartbeat
+            accusers = membership.accusers(m, name, now, t)
             nodes[name] = NodeFacts(
-                alive=beat is not None and not membership.missed(m, name, now, t),
-                suspected=membership.suspected(m, name, now, t),
-                accusers=membership.accusers(m, name, now, t),
+                alive=beat is not None and name not in missed,
+                suspected=membership.enough(m, accusers),
+                accusers=accusers,
                 silent_ms=membership.silent_ms(m, name, now),
                 ready=beat is not None and beat.ready,
                 detail=beat.detail if beat else "never heard since this node started",
@@ -322,7 +333,7 @@ class Engine:
         if self.problem:
             return
         m, now, t = self.members, self.now_ns, self.timings
-        missed = frozenset(n for n in m.peers if membership.missed(m, n, now, t))
+        missed = self.missed()
         me = self.local.own_facts()
         body = (me.ready, me.detail, self.local.resources())
         news = bool(missed - self._missed) or body != self._beat_body

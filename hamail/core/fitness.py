@@ -15,7 +15,7 @@ def why_passive(local: "Local") -> str:
         return e.problem or e.hindrance
     if not e.voter.past_barrier:
         return "it has not caught up with the log since it started"
-    if not membership.hears_majority(e.members, e.now_ns, e.timings):
+    if not membership.hears_majority(e.members, e.missed()):
         return "it does not hear a majority of the nodes"
     if local.witness:
         return ""

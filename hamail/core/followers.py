@@ -6,7 +6,6 @@ nothing. The coordinator measures it by its own clock, from what the heartbeats 
 
 from typing import TYPE_CHECKING
 
-from hamail.core import membership
 from hamail.core.facts import Facts
 from hamail.core.lease import MS
 from hamail.model.ids import LogIndex, NodeName
@@ -35,7 +34,7 @@ class Followers:
         e = self.e
         for name, peer in e.members.peers.items():
             applied = peer.heartbeat.applied if peer.heartbeat is not None else 0
-            away = peer.heartbeat is None or membership.missed(e.members, name, e.now_ns, e.timings)
+            away = peer.heartbeat is None or name in e.missed()
             excused = e.now_ns < peer.excused_until_ns
             moved = self._seen.get(name, (-1, 0))[0] != applied
             if moved or away or excused or applied >= e.state.applied:
@@ -48,5 +47,5 @@ class Followers:
 
     def _told_ms(self, name: NodeName) -> int:
         e, peer = self.e, self.e.members.peers[name]
-        away = membership.missed(e.members, name, e.now_ns, e.timings) or e.now_ns < peer.excused_until_ns
+        away = name in e.missed() or e.now_ns < peer.excused_until_ns
         return 0 if away or peer.heartbeat is None else peer.heartbeat.stalled_ms

@@ -5,7 +5,6 @@ All of it may be forgotten at any time: it is asked for again.
 
 from typing import TYPE_CHECKING, Any
 
-from hamail.core import membership
 from hamail.core.effects import Send, Transfer
 from hamail.core.followers import Followers
 from hamail.core.lease import MS
@@ -119,7 +118,7 @@ class Lead:
     def _better(self) -> NodeName | None:
         e = self.e
         m, now, t = e.members, e.now_ns, e.timings
-        deaf_to = {n for n in m.peers if membership.missed(m, n, now, t)}
+        deaf_to = e.missed()
         busy = any(g.owner == e.me for g in e.state.groups.values())
         for name in sorted(m.peers, key=lambda n: (not self._is_witness(n), n)):
             beat = m.peers[name].heartbeat

@@ -73,7 +73,12 @@ def missed(m: Membership, node: NodeName, now_ns: int, t: Timings) -> bool:
         return False
     peer = m.peers[node]
     limit_ms = t.detection_ms if peer.heartbeat is not None else max(t.settle_ms, t.detection_ms)
-    return now_ns >= peer.excused_until_ns and silent_ms(m, node, now_ns) >= limit_ms
+    return now_ns >= peer.excused_until_ns and now_ns - peer.heard_ns >= limit_ms * MS
+
+
+def all_missed(m: Membership, now_ns: int, t: Timings) -> frozenset[NodeName]:
+    """Everybody whom this node misses."""
+    return frozenset(n for n in m.peers if missed(m, n, now_ns, t))
 
 
 def accusers(m: Membership, node: NodeName, now_ns: int, t: Timings) -> tuple[NodeName, ...]:
@@ -95,10 +100,15 @@ def accusers(m: Membership, node: NodeName, now_ns: int, t: Timings) -> tuple[No
 
 def suspected(m: Membership, node: NodeName, now_ns: int, t: Timings) -> bool:
     """Does a majority of all voters miss `node`?"""
-    majority = (len(m.peers) + 1) // 2 + 1
-    return len(accusers(m, node, now_ns, t)) >= majority
+    return enough(m, accusers(m, node, now_ns, t))
 
 
-def hears_majority(m: Membership, now_ns: int, t: Timings) -> bool:
-    heard = 1 + sum(1 for n in m.peers if not missed(m, n, now_ns, t) and m.peers[n].heartbeat is not None)
+def enough(m: Membership, accusing: tuple[NodeName, ...]) -> bool:
+    """Are these a majority of all voters?"""
+    return len(accusing) >= (len(m.peers) + 1) // 2 + 1
+
+
+def hears_majority(m: Membership, missing: frozenset[NodeName]) -> bool:
+    """`missing`: everybody whom this node misses."""
+    heard = 1 + sum(1 for n, peer in m.peers.items() if n not in missing and peer.heartbeat is not None)
     return heard >= (len(m.peers) + 1) // 2 + 1

@@ -5,53 +5,79 @@ something is an error (tests/simulation/test_calm.py).
 """
 
 from hamail.core import lease, node
-from hamail.core.engine import Engine
+from hamail.core.engine import BARRIER, Engine
 from hamail.core.lead import TRANSFER_PAUSE_MS
 from hamail.core.lease import MS
 from hamail.core.local import Local
+from hamail.model.ids import NodeName
 from hamail.model.state import Phase
 
 
 def calm_until_ns(e: Engine) -> int:
     """By the clock of the node; 0 when something is under way and every tick counts."""
-    if e.problem or e.hindrance or e.stalled_ms:
+    if e.problem or e.hindrance or e.stalled_ms or not e.state.config.revision:
         return 0
-    if e._inflight or not e.voter.past_barrier or not e.state.config.revision or e.state.maintenance.on:
-        return 0
-    if e.local.reports._open or not _at_rest(e) or (not e.local.witness and not _local_at_rest(e.local)):
+    if not e.voter.past_barrier:
+        waits = BARRIER in e._inflight and len(e._inflight) == 1
+    else:
+        waits = not e._inflight and not e.local.reports._open and _at_rest(e) and _local_at_rest(e.local)
+    if not waits:
         return 0
     t = e.timings
-    dues = [e._beat_ns + t.heartbeat_ms * MS]
-    for peer in e.members.peers.values():
+    missed = e.missed()
+    if missed - e._missed or (e.leading and _accused(e) & {e.state.group(name).owner for name in e.state.spec.groups}):
+        return 0
+    dues = [e._beat_ns + t.heartbeat_ms * MS, *e._inflight.values()]
+    for name, peer in e.members.peers.items():
         beat = peer.heartbeat
-        if beat is None or beat.stalled_ms or e.now_ns < peer.excused_until_ns:
+        if beat is not None and (
+            beat.stalled_ms or (e.leading and name not in missed and beat.applied < e.state.applied)
+        ):
             return 0
-        if e.leading and beat.applied < e.state.applied:
-            return 0
-        if any(ms >= t.detection_ms for ms in beat.silent_ms.values()):
-            return 0
-        dues.append(peer.heard_ns + t.detection_ms * MS)
+        if e.now_ns < peer.excused_until_ns:
+            dues.append(peer.excused_until_ns)
+        elif name not in missed:
+            limit_ms = t.detection_ms if beat is not None else max(t.settle_ms, t.detection_ms)
+            dues.append(peer.heard_ns + limit_ms * MS)
     dues += [_renewal_ns(e, o) for o in e.local.leases.values()]
-    dues += [e.local.fences._check_ns.get(name, 0) for name in _checked_devices(e.local)]
-    if e.leading and e.lead._better() is not None:
+    if e.voter.past_barrier:
+        dues += [e.local.fences._check_ns.get(name, 0) for name in _checked_devices(e.local)]
+    if e.leading and e.voter.past_barrier and e.lead._better() is not None:
         dues.append(e.lead._transfer_ns + TRANSFER_PAUSE_MS * MS)
     return min(dues)
 
 
+def _accused(e: Engine) -> set[NodeName]:
+    """Whom anybody misses, as far as this node was told."""
+    beats = [peer.heartbeat for peer in e.members.peers.values() if peer.heartbeat is not None]
+    told = {name for beat in beats for name, ms in beat.silent_ms.items() if ms >= e.timings.detection_ms}
+    return told | e.missed()
+
+
 def _at_rest(e: Engine) -> bool:
-    """Every group runs, and no order is open."""
-    groups = all(e.state.group(name).phase is Phase.ACTIVE for name in e.state.spec.groups)
-    return groups and all(n.fence is None for n in e.state.nodes.values()) and e.me not in e.state.maintenance.suspended
+    """Nothing is under way in the log that this node has a part in."""
+    m = e.state.maintenance
+    coordinates = e.leading and not m.on
+    for name in e.state.spec.groups:
+        g = e.state.group(name)
+        if g.phase is not Phase.ACTIVE and (coordinates or g.owner == e.me):
+            return False
+    orders = [n.fence for n in e.state.nodes.values() if n.fence is not None]
+    if any(coordinates or order.by == e.me for order in orders):
+        return False
+    return e.me in m.acknowledged if m.on else e.me not in m.suspended
 
 
 def _local_at_rest(local: Local) -> bool:
     e = local.e
+    if local.witness:
+        return True
     if not (local.connected and local.joined and local.cleaning.done) or local.cleaning.failed:
         return False
     if local.cleaning._configured != e.state.config.index or local.cleaning._open():
         return False
     busy = (local._stopping, local._pending, local._failing, local.repairs._broken)
-    if any(busy) or local.maintenance.suspended:
+    if any(busy) or local.maintenance.suspended != e.state.maintenance.on:
         return False
     mine = node.owned(e.state, e.me)
     return set(local.held) == set(mine) == set(local.leases) and all(_runs(local, name) for name in mine)

@@ -159,9 +159,10 @@ class Daemon:
             case Heartbeat():
                 peer = self.engine.members.peers.get(sender)
                 before = peer.heartbeat if peer is not None else None
-                quiet = all(ms < self.engine.timings.detection_ms for ms in message.silent_ms.values())
-                now = replace(message, sequence=0, silent_ms={})
-                return before is not None and quiet and replace(before, sequence=0, silent_ms={}) == now
+                if before is None or sender in self.engine.missed():
+                    return False
+                same = self._misses(before) == self._misses(message)
+                return same and replace(before, sequence=0, silent_ms={}) == replace(message, sequence=0, silent_ms={})
             case LeaseRequest():
                 return True
             case LeaseAnswer():
@@ -169,6 +170,9 @@ class Daemon:
                 return known is not None and known.until_ns > 0
             case _:
                 return False
+
+    def _misses(self, beat: Heartbeat) -> set[NodeName]:
+        return {name for name, ms in beat.silent_ms.items() if ms >= self.engine.timings.detection_ms}
 
     def notice(self, notice: a.AnyNotice) -> None:
         self.run(lambda: self.engine.notice(notice, self.m.local_ns, self.m.wall_ms))
