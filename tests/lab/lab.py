@@ -82,11 +82,19 @@ class Lab:
         if not self.exists:
             raise LabError(f"there is no lab {self.name}; `make lab` boots one (another name: LAB=name)")
 
-    def up(self, detection: str = "1s", mmp: bool = False, watchdog_resets: bool = False, hamail: bool = True) -> None:
+    def up(
+        self,
+        detection: str = "1s",
+        mmp: bool = False,
+        watchdog_resets: bool = False,
+        hamail: bool = True,
+        furnish: Callable[[Node], None] | None = None,
+    ) -> None:
         """Build what is not cached and boot everything, in place of an older lab of this name.
 
         `hamail`: its services start at boot (else it is only installed). `watchdog_resets`: an expired watchdog does
-        not leave its node off but boots it again. Raises Missing where the machine cannot host a lab.
+        not leave its node off but boots it again. `furnish` may change a node's disk before the first boot. Raises
+        Missing where the machine cannot host a lab.
         """
         layers = self.build()
         self.down()
@@ -100,7 +108,7 @@ class Lab:
         with ThreadPoolExecutor() as pool:
             made = pool.submit(lun.create, self.image, layers[0] / mailhost.LUN_CONTENT, mmp)
             cluster.make_certificates(self.folder / "pki")
-            list(pool.map(lambda node: self._furnish(node, layers, detection, hamail), self.nodes.values()))
+            list(pool.map(lambda node: self._furnish(node, layers, detection, hamail, furnish), self.nodes.values()))
             made.result()
             self._start_pdu()
             list(pool.map(Node.on, self.nodes.values()))
@@ -132,12 +140,16 @@ class Lab:
         points = (line.split()[4].encode().decode("unicode_escape") for line in lines)
         return [Path(point) for point in points if point.startswith(f"{self.folder}/")]
 
-    def _furnish(self, node: Node, layers: list[Path], detection: str, hamail: bool) -> None:
+    def _furnish(
+        self, node: Node, layers: list[Path], detection: str, hamail: bool, furnish: Callable[[Node], None] | None
+    ) -> None:
         node.folder.mkdir(parents=True, exist_ok=True)
         (node.folder / "layers").write_text("\n".join(map(str, layers)))
         node.mount_root()
         certificates = self.folder / "pki"
         cluster.configure(node.root, node.name, self.addresses, detection, certificates, self.pdu_password_file)
+        if furnish:
+            furnish(node)
         if hamail:
             cluster.initialise(node.root)
             cluster.enable(node.root, node.name)

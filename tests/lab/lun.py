@@ -1,7 +1,8 @@
 """The shared LUN: one image file; each node has its own path to it (a FUSE server) and its own loop device on top.
 
 Own paths and own block caches, as separate hosts on one SAN have: killing a node's server loses what the node had not
-synced and closes its path for good, stopping it hangs the node's I/O. Run as `python -m tests.lab.lun FILE IMAGE`.
+synced and closes its path for good, stopping it hangs the node's I/O. What arrives is recorded (`arrivals`).
+Run as `python -m tests.lab.lun FILE IMAGE`.
 """
 
 import fcntl
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.lab.arrivals import Arrivals
 from tests.lab.fuse import DIRECT_IO, FSYNC, OPEN, READ, WRITE, FuseFile
 
 SIZE_BYTES = 256 << 20
@@ -21,6 +23,7 @@ MKE2FS_TIMEOUT_S = 60
 class LunPath(FuseFile):
     def __init__(self, path: Path, image: Path) -> None:
         self.image = os.open(image, os.O_RDWR | os.O_CLOEXEC)
+        self.arrivals = Arrivals(path.parent)
         super().__init__(path, os.fstat(self.image).st_size)
 
     def handle(self, opcode: int, body: memoryview) -> bytes:
@@ -31,7 +34,10 @@ class LunPath(FuseFile):
             return os.pread(self.image, length, offset)
         if opcode == WRITE:
             offset, length = struct.unpack_from("<QI", body, 8)
-            return struct.pack("<II", os.pwrite(self.image, body[40 : 40 + length], offset), 0)
+            data = body[40 : 40 + length]
+            written = os.pwrite(self.image, data, offset)
+            self.arrivals.note(data)
+            return struct.pack("<II", written, 0)
         if opcode == FSYNC:
             os.fdatasync(self.image)
         return b""

@@ -7,6 +7,7 @@ Run as `python -m tests.lab --lab NAME serve-pdu`.
 
 import ctypes
 import hmac
+import json
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 PORT = 7999
 USER = "hamail"
+RECORD = "pdu.jsonl"  # what was asked and answered, for those who check it against what the kernel saw
 LINE_BYTES = 1024
 IDLE_TIMEOUT_S = 10.0
 TIDY_AFTER_S = 2.0
@@ -51,6 +53,7 @@ class Pdu:
     def __init__(self, lab: "Lab") -> None:
         self.lab = lab
         self.password = lab.pdu_password_file.read_text().strip()
+        self.record = open(lab.folder / RECORD, "a", buffering=1)
 
     def serve(self) -> None:
         address = (self.lab.addresses.v4("pdu"), PORT)
@@ -68,6 +71,9 @@ class Pdu:
                 started_s = time.monotonic()
                 answer = self._answer(line)
                 words = line.split()[2:]
+                data = {"asks": link.getpeername()[0], "words": words, "answer": answer, "mode": self.lab.pdu_mode}
+                record = {"t": time.monotonic_ns(), "src": "fence", "kind": "pdu", "data": data}
+                self.record.write(json.dumps(record, separators=(",", ":")) + "\n")
                 print(
                     f"{time.time():.3f} {' '.join(words)}: {answer} ({time.monotonic() - started_s:.3f} s)", flush=True
                 )

@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tests.lab.fuse import DIRECT_IO, IOCTL, NON_SEEKABLE, OPEN, RELEASE, WRITE, FuseFile, boottime_s
@@ -41,7 +42,7 @@ class Watchdog(FuseFile):
         self.left_s: float | None = None  # while the clock is stopped
 
     def expired(self) -> None:
-        print("watchdog expired: cutting the power", flush=True)
+        print(f"{time.monotonic_ns()} watchdog expired: cutting the power", flush=True)
         # A process of its own: the cut ends this server.
         subprocess.Popen(self.expire, start_new_session=True)
 

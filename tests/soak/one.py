@@ -1,0 +1,309 @@
+"""One lab under fire: `python -m tests.soak.one --lab NAME --seed TEXT --out FOLDER`, started by `tests.soak`.
+
+Step after step of the seed's schedule: wait until the cluster is healthy, do the faults, take them back, put the power
+on again. Meanwhile the recorder, the probe and the mail clients run. At the end all mail is read back, everything seen
+goes into FOLDER/history.jsonl, that is checked, and FOLDER/result.json says what came out.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from contextlib import ExitStack
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.ask import NoAnswer, ask
+from tests.cluster.world import World
+from tests.lab import arrivals, instruments, pdu, probe
+from tests.lab.cluster import MAIL_NODES, NODES
+from tests.lab.lab import Lab, LabError
+from tests.lab.mail import queued
+from tests.lab.node import NodeError
+from tests.soak import checker, history
+from tests.soak.faults import KINDS
+from tests.soak.load import Load
+from tests.soak.nemesis import FAILURES, Nemesis
+from tests.soak.outfit import furnish
+from tests.soak.schedule import FENCE_KIND, Step, steps
+
+PROBE_MS = 60.0
+HEALTHY_S = 60.0  # after a step; beyond it the cluster is stuck, which ends the run
+CLEAR_AFTER_S = 1.0  # an operator looks at what does not come back, and types `hamailctl clear`
+CLEAR_PAUSE_S = 2.0
+AFTER_S = 5.0  # a fault's outage may begin this long after it was taken back
+DRAIN_S = 270.0
+POLL_S = 0.05
+FLUSH_S = 2.0
+WATCHDOG = re.compile(r"^(\d+) watchdog expired", re.MULTILINE)
+
+
+class Soak:
+    def __init__(self, lab: Lab, seed: str, out: Path, detection: str, rate: float) -> None:
+        self.lab, self.seed, self.out, self.detection, self.rate = lab, seed, out, detection, rate
+        self.world = World(lab)
+        self._file = open(out / "nemesis.jsonl", "w", buffering=1)
+        self._lock = threading.Lock()
+        self._told = dict.fromkeys(NODES, 0)  # log index up to which each node's events are in the history
+        self.owners: list[str] = []
+        self.problems: list[str] = []
+        self.wall_ns = time.time_ns() - time.monotonic_ns()
+        self.started_s = time.monotonic()
+
+    def note(self, kind: str, src: str = "nemesis", node: str = "", t: int = 0, **data: Any) -> None:
+        record = {"t": t or time.monotonic_ns(), "src": src, "node": node, "kind": kind, "data": data}
+        with self._lock:
+            self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
+
+    def say(self, text: str) -> None:
+        print(f"{time.monotonic() - self.started_s:7.1f} s  {text}", flush=True)
+
+    @property
+    def failovers(self) -> int:
+        return sum(a != b for a, b in pairwise(self.owners))
+
+    # The run
+
+    def run(self, failovers: int, minutes: float, steps_limit: int) -> None:
+        self.lab.up(self.detection, watchdog_resets=True, furnish=lambda node: furnish(self.lab, self.detection, node))
+        self.world.nodes = self.lab.nodes
+        self.world.wait_healthy(HEALTHY_S)
+        self.say(f"lab {self.lab.name} is healthy")
+        with ExitStack() as stack:
+            recorder = stack.enter_context(instruments.recorder(self.lab, self.out / "evidence.jsonl"))
+            vip = self.lab.addresses.vip
+            targets = {"smtp": (vip, 25), "imap": (vip, 143)}
+            netns = instruments.netns(self.lab, "client")
+            watch = stack.enter_context(probe.Probe(netns, targets, self.out / "probe.txt", PROBE_MS))
+            load = stack.enter_context(Load(netns, vip, self.out / "mail.jsonl", self.rate))
+            end_s = time.monotonic() + minutes * 60
+            nemesis = Nemesis(self.lab, self.note)
+            try:
+                for step in steps(self.seed):
+                    enough = self.failovers >= failovers or step.number > steps_limit
+                    if enough or time.monotonic() > end_s:
+                        break
+                    self.one(nemesis, step, load)
+                self.settle()
+            except (*FAILURES, AssertionError) as error:
+                self.problems.append(f"{type(error).__name__}: {error}"[:2000])
+                self.note("stuck", why=self.problems[-1])
+                self.say(f"STUCK: {self.problems[-1]}")
+            self.read_back(load)
+            watch.stop()
+            recorder.stop()
+
+    def one(self, nemesis: Nemesis, step: Step, load: Load) -> None:
+        active = self.settle()
+        hit = {f.kind: nemesis.targets(f, active) for f in step.faults}
+        fenced = {n for kind, nodes in hit.items() if kind == FENCE_KIND or KINDS[kind].fences for n in nodes}
+        self.note("step", step=step.number, name=step.name, family=step.family, active=active,
+                  may_be_fenced=sorted(fenced), schedule=asdict(step))  # fmt: skip
+        started_s = time.monotonic()
+        nemesis.run(step, active)
+        self.restore(step)
+        took_s = time.monotonic() - started_s
+        owner = self.settle()
+        self.note("healthy", step=step.number, active=owner)
+        counts = load.counts()
+        self.say(
+            f"{step.number:4} {step.name}: {active} -> {owner}, {took_s:.1f} s, healthy after "
+            f"{time.monotonic() - started_s - took_s:.1f} s; {self.failovers} failovers, {counts['ok']} mails "
+            f"acknowledged, {counts['missing']} not yet read back"
+        )
+
+    def restore(self, step: Step) -> None:
+        """All faults away, all nodes on. A cut that this makes (a lost LUN path) is noted as ours."""
+        self.note("cut", nodes=[n for n in MAIL_NODES if self._half_off(n)], why="restore", step=step.number)
+        self.lab.restore()
+
+    def _half_off(self, name: str) -> bool:
+        node = self.lab.nodes[name]
+        return node.powered and not (node.path.populated() and node.machine.populated())
+
+    def settle(self) -> str:
+        """Waits until the cluster is healthy and nobody is banned; returns the active node. Raises LabError."""
+        started_s = cleared_s = time.monotonic()
+        while (why := self.world.unhealthy()) or (why := self.banned()):
+            now_s = time.monotonic()
+            if now_s - started_s > HEALTHY_S:
+                raise LabError(f"the cluster is not healthy after {HEALTHY_S:.0f} s: {why}")
+            if now_s - started_s > CLEAR_AFTER_S and now_s - cleared_s > CLEAR_PAUSE_S and self.needs_clear():
+                cleared_s = now_s
+                self.note("clear", why=why)
+                self.ctl("clear mail --reason soak")
+            if any(not node.powered for node in self.lab.nodes.values()):
+                self.lab.all_on()  # fenced after everything was put on
+            time.sleep(POLL_S)
+        self.ctl_events()
+        owner = self.world.active
+        if not self.owners or self.owners[-1] != owner:
+            self.owners.append(owner)
+        return owner
+
+    def banned(self) -> str:
+        candidates = self.world.group().get("candidates", ())
+        return next((c["reason"] for c in candidates if c["node"] in MAIL_NODES and not c["eligible"]), "")
+
+    def needs_clear(self) -> bool:
+        group = self.world.group()
+        return bool(group) and (group["phase"] in ("fencing", "blocked", "idle") or "fail" in self.banned())
+
+    def ctl(self, words: str) -> None:
+        for name in MAIL_NODES:
+            try:
+                if self.lab.nodes[name].run(f"hamailctl {words}", check=False, timeout_s=10).returncode == 0:
+                    return
+            except NodeError:
+                continue
+
+    def ctl_events(self) -> None:
+        """What each node tells about the log, so that it can be compared."""
+        for name in NODES:
+            try:
+                events = ask(self.lab.nodes[name], f"events?after={self._told[name]}")["events"]
+            except NoAnswer:
+                continue
+            for event in events:
+                kept = {key: event[key] for key in ("index", "sentence", "actor")}
+                self.note("event", "daemon", name, t=event["at_ms"] * 1_000_000 - self.wall_ns, **kept)
+            self._told[name] = max([self._told[name], *(e["index"] for e in events)])
+
+    def read_back(self, load: Load) -> None:
+        """Everything acknowledged is looked for, the queue included."""
+        load.begin_stop()
+        end_s = time.monotonic() + DRAIN_S
+        while load.running and time.monotonic() < end_s:
+            self._on_active("postqueue -f")
+            time.sleep(FLUSH_S)
+        load.require_sound()
+        if load.counts()["missing"]:
+            for found in queued(self._on_active):
+                self.note("found", "client", id=found.message_id, sha256="")
+
+    def _on_active(self, script: str) -> str:
+        try:
+            return self.lab.run(self.world.active, script, check=False, timeout_s=30).stdout
+        except (*FAILURES, KeyError) as error:
+            self.say(f"{script}: {error}")
+            return ""
+
+    # The end
+
+    def collect(self) -> None:
+        """One history out of what all instruments have written."""
+        sources = [history.lines(self.out / f"{name}.jsonl") for name in ("evidence", "nemesis", "mail")]
+        sources.append(history.lines(self.lab.folder / pdu.RECORD))
+        for name in MAIL_NODES:
+            folder = self.lab.nodes[name].folder
+            sources.append({**record, "node": name} for record in arrivals.read(folder))
+            log = (folder / "node.log").read_text(errors="replace")
+            expired = [int(t) for t in WATCHDOG.findall(log)]
+            sources.append({"t": t, "src": "watchdog", "node": name, "kind": "watchdog"} for t in expired)
+        useful = [(r for r in source if r["kind"] not in ("counts", "unread")) for source in sources]
+        addresses = {name: self.lab.addresses.v4(name) for name in NODES}
+        header = {"seed": self.seed, "detection": self.detection, "addresses": addresses, "commit": commit()}
+        history.merge(self.out / "history.jsonl", header, useful)
+
+    def journals(self) -> None:
+        for name, node in self.lab.nodes.items():
+            with open(self.out / f"{name}.log", "w") as file:
+                folder = node.root / "var/log/journal"
+                command = ["journalctl", "-D", str(folder), "--no-pager", "-o", "short-precise", "-q"]
+                units = [f"--unit={u}" for u in ("hamaild", "hamail-executor", "postfix@-", "dovecot", "canary")]
+                subprocess.run([*command, *units], check=False, stdout=file, stderr=subprocess.STDOUT, timeout=120)
+            shutil.copy(node.log, self.out / f"{name}.node.log")
+
+
+def outages(out: Path, past: history.History) -> list[dict[str, Any]]:
+    """For each step the longest time without an answer, in ms; None: no answer any more."""
+    attempts = probe.load(out / "probe.txt")
+    marks = [r for r in past.nemesis if r["kind"] == "step"]
+    found = []
+    for number, mark in enumerate(marks):
+        begin = mark["t"]
+        end = marks[number + 1]["t"] if number + 1 < len(marks) else begin + int(60e9)
+        near = [a for a in attempts if begin - 5_000_000_000 < a.done <= end]
+        times = {}
+        for service in instruments.SERVICES:
+            try:
+                ms = probe.outage(near, service, begin, end).ms
+                times[service] = None if ms == float("inf") else round(ms, 1)
+            except ValueError:
+                times[service] = None
+        takes = [node for t, node in checker.takes(past) if begin < t <= end]
+        fences = [f for f in past.fences if checker.done(f) and begin < f["t"] <= end]
+        moved = sum(a != b for a, b in zip([mark["data"]["active"], *takes], takes, strict=False))
+        found.append({"step": mark["data"]["step"], "name": mark["data"]["name"], "family": mark["data"]["family"],
+                      **times, "moves": moved, "starts": len(takes), "fences": len(fences)})  # fmt: skip
+    return found
+
+
+def commit() -> str:
+    result = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], check=False, capture_output=True, text=True)
+    return result.stdout.strip()
+
+
+def result(soak: Soak, lasted_s: float) -> dict[str, Any]:
+    past = history.History.load(soak.out / "history.jsonl")
+    report = checker.check(past)
+    mail = report.mail
+    return {
+        "lab": soak.lab.name, "seed": soak.seed, "commit": commit(), "seconds": round(lasted_s),
+        "problems": soak.problems,
+        "passed": report.passed and not soak.problems,
+        "failovers": report.failovers, "restarts": report.restarts, "fences": report.fences,
+        "violations": [asdict(f) for f in report.violations],
+        "inconclusive": [asdict(f) for f in report.inconclusive],
+        "unexplained": [asdict(f) for f in report.unexplained],
+        "mail": {"acknowledged": mail.acknowledged, "found": mail.found, "lost": len(mail.lost),
+                 "corrupt": len(mail.corrupt), "phantom": len(mail.phantom), "duplicates": len(mail.duplicated),
+                 "recovered": len(mail.recovered), "unknown": len(mail.unknown), "failed": mail.failed,
+                 "resurrected": len(mail.resurrected), "queued": mail.queued},
+        "canary_writes": len(past.canaries), "blind": len(past.evidence.blind),
+        "recorder_cpu_percent": round(100 * past.evidence.cpu_s / max(past.evidence.lasted_s, 1e-9), 1),
+        "steps": outages(soak.out, past),
+    }  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="one lab under fire")
+    parser.add_argument("--lab", required=True)
+    parser.add_argument("--seed", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--failovers", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--minutes", type=float, default=1000)
+    parser.add_argument("--detection", default="1s")
+    parser.add_argument("--rate", type=float, default=15)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    soak = Soak(Lab(options.lab), options.seed, options.out, options.detection, options.rate)
+    failed = False
+    try:
+        soak.run(options.failovers, options.minutes, options.steps)
+    except Exception:
+        soak.problems.append(traceback.format_exc())
+        print(soak.problems[-1], flush=True)
+    try:
+        soak.journals()
+        soak.collect()
+        found = result(soak, time.monotonic() - soak.started_s)
+        (options.out / "result.json").write_text(json.dumps(found, indent=1))
+        failed = not found["passed"]
+        if failed:
+            shutil.copy(soak.lab.image, options.out / "lun.img")
+    finally:
+        soak.lab.down()
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
