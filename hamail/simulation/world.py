@@ -45,7 +45,7 @@ class World:
         self._outcomes: dict[LogIndex, c.Outcome] = {}
         self._notes: list[tuple[int, NodeName, str, str]] = []
         self._rng = random.Random(seed)  # noqa: S311 - reproducible on purpose
-        self.network = Network(self.agenda, random.Random(seed + 1), self._deliver)  # noqa: S311
+        self.network = Network(self.agenda, random.Random(seed + 1), self._deliver, self._life)  # noqa: S311
         self.machines = {
             name: Machine(
                 self,
@@ -154,6 +154,9 @@ class World:
         return "\n".join(f"  {at / 1e9:9.3f} s  {text}" for at, text in both)
 
     # ---- inside -------------------------------------------------------------------------------------------------
+
+    def _life(self, name: NodeName) -> object | None:
+        return self.machines[name].daemon
 
     def _deliver(self, sender: NodeName, receiver: NodeName, message: AnyMessage) -> None:
         daemon = self.machines[receiver].daemon

@@ -211,7 +211,7 @@ MUTANTS = [
     _mutant(
         lease_from_receipt,
         hunted(L, only=("isolate_owner", "slow_answers"), late_share=0.0, rates_ppm=WORST),
-        quick=(42,),
+        quick=(5,),
     ),
     _mutant(no_margin, hunted(L, **ISOLATED, rates_ppm=WORST), quick=(0,)),
     _mutant(
