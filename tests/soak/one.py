@@ -203,10 +203,10 @@ class Soak:
         sources.append(history.lines(self.lab.folder / pdu.RECORD))
         for name in MAIL_NODES:
             folder = self.lab.nodes[name].folder
-            sources.append({**record, "node": name} for record in arrivals.read(folder))
+            sources.append([{**record, "node": name} for record in arrivals.read(folder)])
             log = (folder / "node.log").read_text(errors="replace")
             expired = [int(t) for t in WATCHDOG.findall(log)]
-            sources.append({"t": t, "src": "watchdog", "node": name, "kind": "watchdog"} for t in expired)
+            sources.append([{"t": t, "src": "watchdog", "node": name, "kind": "watchdog"} for t in expired])
         useful = [(r for r in source if r["kind"] not in ("counts", "unread")) for source in sources]
         addresses = {name: self.lab.addresses.v4(name) for name in NODES}
         header = {"seed": self.seed, "detection": self.detection, "addresses": addresses, "commit": commit()}
