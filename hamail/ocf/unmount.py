@@ -22,6 +22,7 @@ QUICK_PAUSE_S = 0.02
 LIST_TIMEOUT_S = 5.0
 TERM_WAIT_S = 5.0
 KILL_WAIT_S = 2.0
+KILL_ROUNDS = 5  # one that forks between the look and the kill leaves a child behind, which the next round finds
 RELEASE_WAIT_S = 5.0
 RELEASE_POLL_S = 0.01
 LAYERS_MAX = 8
@@ -86,14 +87,18 @@ def _umount2(point: str) -> str:
 
 def _evict(mount: Mount, seconds: float, warn: Warn) -> None:
     deadline_s = boottime_s() + seconds
-    for signum, wait_s in ((signal.SIGTERM, TERM_WAIT_S), (signal.SIGKILL, KILL_WAIT_S)):
+    killed: set[Process] = set()
+    for signum, wait_s in ((signal.SIGTERM, TERM_WAIT_S), *[(signal.SIGKILL, KILL_WAIT_S)] * KILL_ROUNDS):
         busy = list_openers(mount)
         spared = ancestors()
         victims = [p for p in busy if p.pid not in spared]
+        if killed and killed.issuperset(victims):
+            break  # what a kill does not end, another will not
         if victims:
             warn(f"{mount.point} is busy: {describe(victims)}; sending {signum.name}")
             send(victims, signum)
             wait_gone(victims, min(wait_s, max(0.1, deadline_s - boottime_s())))
+            killed.update(victims if signum is signal.SIGKILL else ())
         if _settled(mount, max(0.1, deadline_s - boottime_s()), warn):
             return
     nested = [m.point for m in mounts() if m.point.startswith(mount.point.rstrip("/") + "/")]
