@@ -1,321 +1,351 @@
-"""The root executor of a simulated node: honest, except where the machine's faults say otherwise."""
+"""The root executor of a simulated node: hamail.executor.executor step by step, with the simulation for a kernel.
+
+It has the real dead-man's switch, the real order of starts and stops, and the real kinds of resources.
+"""
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
-from hamail.core import ordering
+from hamail.executor.deadman import Deadline, Deadman
+from hamail.executor.kinds import Kind, kind_of
 from hamail.model import actions as a
-from hamail.model.ids import Epoch, GroupName, ResourceName
+from hamail.model.ids import Epoch, GroupName, LogIndex, ResourceName
 from hamail.model.spec import GroupSpec
 from hamail.model.state import Incarnation
-from hamail.simulation.fence_device import Mood
+from hamail.simulation.group import Group, Left
+from hamail.simulation.premises import End
 
 if TYPE_CHECKING:
     from hamail.simulation.machine import Machine
 
+CHECK_FENCE_MS = 50.0
+POLICE_MS = 10.0  # from a change of an address to the look at it
+MAINTENANCE = "maintenance is on"
 
-class Held:
-    """A group in the executor's hands."""
 
-    def __init__(self, spec: GroupSpec, epoch: Epoch, soft_ns: int, hard_ns: int) -> None:
-        self.spec = spec
-        self.epoch = epoch
-        self.state = "starting"
-        self.soft_ns = soft_ns
-        self.hard_ns = hard_ns
-        self.resources: dict[ResourceName, str] = {}
+class Ledger:
+    """What outlives an executor, but not a boot."""
 
-    def status(self) -> a.GroupStatus:
-        return a.GroupStatus(
-            epoch=self.epoch,
-            state=self.state,
-            resources=dict(self.resources),
-            soft_ns=self.soft_ns,
-            hard_ns=self.hard_ns,
-        )
+    def __init__(self) -> None:
+        self.held: dict[GroupName, tuple[GroupSpec, Epoch]] = {}
+        self.maintenance = False
+        self.doomed = ""
 
 
 class Executor:
     def __init__(self, machine: "Machine", incarnation: Incarnation) -> None:
         self.m = machine
         self.incarnation = incarnation
-        self.groups: dict[GroupName, Held] = {}
+        self.groups: dict[GroupName, Group] = {}
         self.configured: dict[GroupName, GroupSpec] = {}
+        self.cleaned: dict[GroupName, GroupSpec] = {}  # found or made clean here since, under this configuration
         self.newest: dict[GroupName, Epoch] = {}  # an epoch is started once in the life of an executor
-        self.config = 0
+        self.config: LogIndex = 0
         self.clean = False
         self.maintenance = False
         self.alive = True
+        self.recovered = False
+        self.deadman = Deadman(self._soft_passed, self._hard_passed)
+        self._timer_ns: int | None = None
+        self._cleaning = False
+        self._looking: dict[GroupName, list[Callable[[], None]]] = {}  # who waits until the search has ended
 
-    def _after(self, delay_ms: float, deed: Callable[[], None]) -> None:
+    def after(self, delay_ms: float, deed: Callable[[], None]) -> None:
         def still() -> None:
             if self.alive:
                 deed()
 
         self.m.after_ms(delay_ms, still)
 
-    def _tell(self, notice: a.AnyNotice) -> None:
+    def tell(self, notice: a.AnyNotice) -> None:
+        self.m.world.checker.told(self.m, notice)
         self.m.tell_daemon(notice)
+
+    # ---- life ---------------------------------------------------------------------------------------------------
+
+    def recover(self, then: Callable[[], None]) -> None:
+        """Stop what an executor that died in this boot has left; only then feed the watchdog, and answer."""
+        page = self.m.ledger
+        self.newest = {name: epoch for name, (_, epoch) in page.held.items()}
+        todo = [] if page.maintenance else [spec for spec, _ in page.held.values()]
+        self.maintenance = page.maintenance
+        self.deadman.suspend(page.maintenance)
+        left: list[str] = []
+
+        def ended(words: str) -> None:
+            if words:
+                left.append(words)
+            step()
+
+        def step() -> None:
+            if todo:
+                self._clean_one(todo.pop(), ended)
+                return
+            self.recovered = True
+            page.doomed = "; ".join(left) or page.doomed
+            if page.doomed:
+                self.m.starve_watchdog("doomed")
+            else:
+                if not page.maintenance:
+                    page.held.clear()
+                self.m.feed_watchdog("no executor")
+            then()
+
+        step()
 
     # ---- requests -----------------------------------------------------------------------------------------------
 
     def request(self, r: a.AnyRequest) -> None:
+        if isinstance(r, a.Hello):
+            self._welcome()
+            return
+        why = self._handle(r)
+        self.tell(a.Refused(id=r.id, why=why) if why else a.Accepted(id=r.id))
+
+    def _handle(self, r: a.AnyRequest) -> str:
+        """Begin what is asked. Returns why not: then surely nothing was done."""
         match r:
-            case a.Hello():
-                self._welcome()
-                return
             case a.Configure():
                 self.configured = {g.name: g for g in r.groups}
                 self.config = r.config
+                self.cleaned = {n: spec for n, spec in self.cleaned.items() if self.configured.get(n) == spec}
             case a.CleanUp():
-                self._clean_up()
+                return self._clean_up()
             case a.StartGroup():
-                refusal = self._why_not_start(r)
-                if refusal:
-                    self._tell(a.Refused(id=r.id, why=refusal))
-                    return
-                self._begin(r)
+                return self._start_group(r)
             case a.Extend():
-                self._extend(r)
+                why = self.deadman.extend(r.group, r.epoch, r.soft_ns, r.hard_ns, self.m.local_ns)
+                self._rearm()
+                return why
             case a.StopGroup():
-                self._stop_order(r.group, r.epoch)
+                return self._stop_group(r)
             case a.RestartResource():
-                self._restart(r)
+                return self._restart(r)
             case a.RunFence():
                 self._run_fence(r)
             case a.CheckFence():
-                device = self.m.world.devices[r.device]
-                problem = device.problem(self.m.name)
-                self._after(50, lambda: self._tell(a.FenceChecked(device=r.device, ok=not problem, detail=problem)))
+                problem = self.m.world.devices[r.device].problem(self.m.name)
+                told = a.FenceChecked(device=r.device, ok=not problem, detail=problem)
+                self.after(CHECK_FENCE_MS, lambda: self.tell(told))
             case a.Maintain():
-                self.maintenance = r.on
-                if not r.on:
-                    for held in list(self.groups.values()):
-                        self._watch(held)
-        self._tell(a.Accepted(id=r.id))
+                self._maintain(r.on)
+            case _:
+                pass
+        return ""
 
     def _welcome(self) -> None:
-        self._tell(
+        armed = self.m.watchdog
+        self.tell(
             a.Welcome(
                 incarnation=self.incarnation,
-                groups={name: held.status() for name, held in self.groups.items()},
-                watchdog=a.WatchdogStatus(device="/dev/watchdog", armed=True, timeout_s=5)
-                if self.m.watchdog
+                groups={name: group.status() for name, group in self.groups.items()},
+                watchdog=a.WatchdogStatus(
+                    device="/dev/watchdog", armed=True, timeout_s=self.m.world.spec.watchdog_timeout_s
+                )
+                if armed
                 else a.WatchdogStatus(),
                 clean=self.clean,
                 maintenance=self.maintenance,
             )
         )
 
-    def _clean_up(self) -> None:
-        config, sought = self.config, [name for name in sorted(self.configured) if name not in self.groups]
-        left = [name for name in sought if name in self.m.running]
-        took = sum(self.m.stop_ms for name in left if self.m.running[name])
+    # ---- cleaning up --------------------------------------------------------------------------------------------
 
-        def done() -> None:
-            stuck = [name for name in left if self.m.running.get(name) and self.m.stop_fails]
-            for name in left:
-                if name not in stuck and name not in self.groups:
-                    self.m.running.pop(name, None)
-            self.clean = self.clean or not stuck
-            detail = f"{', '.join(stuck)} cannot be stopped" if stuck else ""
-            clean = tuple(name for name in sought if name not in stuck and name not in self.groups)
-            self._tell(a.Cleaned(ok=not stuck, detail=detail, config=config, groups=clean))
-
-        self._after(took + 5, done)
-
-    # ---- starting -----------------------------------------------------------------------------------------------
-
-    def _why_not_start(self, r: a.StartGroup) -> str:
+    def _clean_up(self) -> str:
         if self.maintenance:
-            return "the node is in maintenance"
-        if r.group.name in self.groups:
-            return f"{r.group.name} is held at epoch {self.groups[r.group.name].epoch}"
-        if r.epoch <= self.newest.get(r.group.name, 0):
-            return f"{r.group.name} was held at epoch {self.newest[r.group.name]} already"
-        if self.m.local_ns >= r.soft_ns:
-            return "the lease is over already"
+            return f"{MAINTENANCE}: nothing is stopped"
+        if self._cleaning:
+            return ""
+        self._cleaning = True
+        config, sought = self.config, [self.configured[n] for n in sorted(self.configured) if n not in self.groups]
+        open_, left = len(sought), list[str]()
+
+        def ended(words: str) -> None:
+            nonlocal open_
+            open_ -= 1
+            if words:
+                left.append(words)
+            if open_ <= 0:
+                self._cleaning = False
+                self.clean = self.clean or not left
+                clean = tuple(spec.name for spec in sought if self.cleaned.get(spec.name) == spec)
+                self.tell(a.Cleaned(ok=not left, detail="; ".join(left), config=config, groups=clean))
+
+        for spec in sought:
+            self._clean_one(spec, ended)
+        if not sought:
+            ended("")
         return ""
 
-    def _begin(self, r: a.StartGroup) -> None:
-        held = Held(r.group, r.epoch, r.soft_ns, r.hard_ns)
-        self.groups[r.group.name] = held
-        self.newest[r.group.name] = r.epoch
-        self._watch(held)
-        claim = self.m.world.claims.get(r.group.name, 0)
-        if claim > r.epoch:
-            first = r.group.resources[0].name
-            self._start_failed(held, first, f"the storage carries the newer epoch {claim}")
+    def _clean_one(self, spec: GroupSpec, then: Callable[[str], None]) -> None:
+        """Told what is left over, "" when clean."""
+        if spec.name in self._looking:
+            self._looking[spec.name].append(lambda: self._clean_one(spec, then))
             return
-        self.m.world.claims[r.group.name] = r.epoch
-        self._wave(held)
-
-    def _wave(self, held: Held) -> None:
-        """Start every resource whose dependencies are up."""
-        if self.groups.get(held.spec.name) is not held or held.state != "starting":
+        if spec.name in self.groups:
+            then("")  # granted meanwhile: its start looks for itself
             return
-        up = frozenset(r for r, s in held.resources.items() if s == "up")
-        begun = frozenset(held.resources)
-        for resource in ordering.ready_to_start(held.spec.resources, up, begun):
-            held.resources[resource.name] = "starting"
-            self.m.running.setdefault(held.spec.name, set()).add(resource.name)
-            self._after(self.m.start_ms, partial(self._resource_began, held, resource.name))
-        if len(up) == len(held.spec.resources):
-            held.state = "up"
-            took = self.m.start_ms * len(ordering.waves(held.spec.resources))
-            self._tell(a.GroupUp(group=held.spec.name, epoch=held.epoch, took_ms=int(took)))
+        self._looking[spec.name] = []
 
-    def _resource_began(self, held: Held, name: ResourceName) -> None:
-        if self.groups.get(held.spec.name) is not held or held.state != "starting":
-            return
-        if name in self.m.start_fails:
-            self._start_failed(held, name, "it exited with code 1")
-            return
-        held.resources[name] = "up"
-        self._tell(
-            a.ResourceUp(
-                group=held.spec.name,
-                epoch=held.epoch,
-                resource=name,
-                agent=next(r.agent for r in held.spec.resources if r.name == name),
-                at_ms=self.m.wall_ms,
-                took_ms=int(self.m.start_ms),
-            )
-        )
-        self._wave(held)
+        def ended(left: Left) -> None:
+            waiting = self._looking.pop(spec.name)
+            if not left:
+                self.cleaned[spec.name] = spec
+            then(f"{spec.name} cannot be stopped" if left else "")
+            for deed in waiting:
+                deed()
 
-    def _start_failed(self, held: Held, name: ResourceName, detail: str) -> None:
-        held.state = "stopping"
+        Group(self, spec, 0).clean(ended)
 
-        def stopped(clean: bool) -> None:
-            group = held.spec.name
-            self._tell(a.GroupStartFailed(group=group, epoch=held.epoch, resource=name, detail=detail, clean=clean))
+    # ---- starting and stopping ----------------------------------------------------------------------------------
 
-        self._take_down(held, stopped)
+    def _start_group(self, r: a.StartGroup) -> str:
+        name = r.group.name
+        held = self.groups.get(name)
+        if held is not None and held.epoch == r.epoch and held.spec == r.group:
+            if held.state == "up":
+                self.after(0, lambda: self.tell(held.up_notice()))
+            return "" if held.state in ("starting", "up") else f"group {name} is {held.state} under this epoch"
+        refused = self._why_not_start(r)
+        refused = refused or self.deadman.arm(name, r.epoch, r.soft_ns, r.hard_ns, self.m.local_ns)
+        if refused:
+            return refused
+        group = self.groups[name] = Group(self, r.group, r.epoch)
+        self.newest[name] = r.epoch
+        self.m.ledger.held[name] = (r.group, r.epoch)
+        self._rearm()
+        clean_first = self.cleaned.pop(name, None) != r.group
 
-    # ---- stopping -----------------------------------------------------------------------------------------------
+        def start() -> None:
+            if self.groups.get(name) is group and group.state == "starting":
+                group.start(clean_first=clean_first)
 
-    def _take_down(self, held: Held, then: Callable[[bool], None]) -> None:
-        def done() -> None:
-            if self.groups.get(held.spec.name) is not held:
-                return
-            clean = not self.m.stop_fails
-            if clean:
-                self.m.running.pop(held.spec.name, None)
-                del self.groups[held.spec.name]
+        if name in self._looking:
+            self._looking[name].append(start)
+        else:
+            start()
+        return ""
+
+    def _why_not_start(self, r: a.StartGroup) -> str:
+        name = r.group.name
+        if self.maintenance:
+            return f"{MAINTENANCE}: nothing is started"
+        if not self.clean:
+            return "this node has not been cleaned up yet: nothing is started before that"
+        if name in self.groups:
+            return f"{name} is held at epoch {self.groups[name].epoch}"
+        if r.epoch <= self.newest.get(name, 0):
+            return f"{name} was held at epoch {self.newest[name]} already"
+        return ""
+
+    def _stop_group(self, r: a.StopGroup) -> str:
+        if self.maintenance:
+            return f"{MAINTENANCE}: nothing is stopped"
+        held = self.groups.get(r.group)
+        if held is not None:
+            if r.epoch < held.epoch:
+                return f"{r.group} is held under epoch {held.epoch}, which is newer"
+            if held.state != "stopping":
+                held.stop(r.epoch)
+            return ""
+        spec = self.configured.get(r.group)
+        if spec is None:
+            return f"group {r.group} is not configured here"
+        # Whoever hears that nothing of this epoch runs here relies on it: it must not be started any more.
+        self.newest[r.group] = max(r.epoch, self.newest.get(r.group, 0))
+
+        def verified(left: str) -> None:
+            if left:
+                self.tell(a.GroupStopFailed(group=r.group, epoch=r.epoch, resource="left over", detail=left))
             else:
-                held.state = "stop_failed"
-            then(clean)
+                self.tell(a.GroupDown(group=r.group, epoch=r.epoch, took_ms=5))
 
-        self._after(self.m.stop_ms, done)
+        self._clean_one(spec, verified)
+        return ""
 
-    def _stop_order(self, group: GroupName, epoch: Epoch) -> None:
-        held = self.groups.get(group)
-        if held is None:
-            self.newest[group] = max(epoch, self.newest.get(group, 0))  # what is told to be stopped is never started
-            self._verify_gone(group, epoch)
-        elif held.epoch == epoch and held.state != "stopping":
-            self._stop(held)
+    def ended(self, group: Group) -> None:
+        """Nothing of the group is held any more: verified."""
+        if self.groups.get(group.name) is group:
+            del self.groups[group.name]
+            self.m.ledger.held.pop(group.name, None)
+            self.deadman.disarm(group.name)
+            self.cleaned[group.name] = group.spec
 
-    def _stop(self, held: Held) -> None:
-        held.state = "stopping"
-        group, epoch = held.spec.name, held.epoch
+    def _restart(self, r: a.RestartResource) -> str:
+        held = self.groups.get(r.group)
+        if self.maintenance:
+            return f"{MAINTENANCE}: nothing is restarted"
+        if held is None or held.epoch != r.epoch:
+            return f"group {r.group} is not held under epoch {r.epoch}"
+        return held.restart(r.resource)
 
-        def stopped(clean: bool) -> None:
-            if clean:
-                self._tell(a.GroupDown(group=group, epoch=epoch, took_ms=int(self.m.stop_ms)))
-            else:
-                detail = "its processes do not end"
-                resource = held.spec.resources[0].name
-                self._tell(a.GroupStopFailed(group=group, epoch=epoch, resource=resource, detail=detail))
-
-        self._take_down(held, stopped)
-
-    def _verify_gone(self, group: GroupName, epoch: Epoch) -> None:
-        def done() -> None:
-            if group in self.groups:
-                return
-            if self.m.running.get(group) and self.m.stop_fails:
-                self._tell(
-                    a.GroupStopFailed(group=group, epoch=epoch, resource="left over", detail="its processes do not end")
-                )
-                return
-            self.m.running.pop(group, None)
-            self._tell(a.GroupDown(group=group, epoch=epoch, took_ms=5))
-
-        self._after(self.m.stop_ms if self.m.running.get(group) else 5, done)
+    def _maintain(self, on: bool) -> None:
+        if on == self.maintenance:
+            return
+        self.maintenance = self.m.ledger.maintenance = on
+        self.deadman.suspend(on)
+        for group in self.groups.values():
+            group.hands_off(on)
+        self._rearm()
 
     # ---- the dead-man's switch ----------------------------------------------------------------------------------
 
-    def _extend(self, r: a.Extend) -> None:
-        held = self.groups.get(r.group)
-        if held is not None and held.epoch == r.epoch:
-            held.soft_ns, held.hard_ns = max(held.soft_ns, r.soft_ns), max(held.hard_ns, r.hard_ns)
+    def deadline(self, group: GroupName) -> tuple[int, int]:
+        found = self.deadman.get(group)
+        return (found.soft_ns, found.hard_ns) if found else (0, 0)
 
-    def _watch(self, held: Held) -> None:
-        """Look again when the deadline that is known now has passed."""
+    def _rearm(self) -> None:
+        """One timer is on its way; it is moved only forward in time by looking again when it has fired."""
+        due_ns = self.deadman.next_ns()
+        if due_ns is None or (self._timer_ns is not None and self._timer_ns <= due_ns):
+            return
+        self._timer_ns = due_ns
 
-        def look() -> None:
-            if not self.alive or self.groups.get(held.spec.name) is not held or self.maintenance:
-                return
-            if self.m.local_ns < held.soft_ns:
-                self._watch(held)
-                return
-            if held.state in ("starting", "up"):
-                self._tell(a.DeadlinePassed(group=held.spec.name, epoch=held.epoch))
-                self._stop(held)
-            self.m.at_local(held.hard_ns, last)
+        def fire() -> None:
+            if self.alive and self._timer_ns == due_ns:
+                self._timer_ns = None
+                self.deadman.check(self.m.local_ns)
+                self._rearm()
 
-        def last() -> None:
-            if self.alive and self.groups.get(held.spec.name) is held and not self.maintenance:
-                if self.m.local_ns < held.hard_ns:
-                    self.m.at_local(held.hard_ns, last)
-                else:
-                    self.m.starve_watchdog("a group is overdue")
+        self.m.at_local(due_ns, fire)
 
-        self.m.at_local(held.soft_ns, look)
+    def _soft_passed(self, name: GroupName, deadline: Deadline) -> None:
+        self.tell(a.DeadlinePassed(group=name, epoch=deadline.epoch))
+        self.groups[name].emergency(deadline.hard_ns)
+
+    def _hard_passed(self, _name: GroupName, _deadline: Deadline) -> None:
+        self.m.ledger.doomed = "a group is overdue"
+        self.m.starve_watchdog("doomed")
 
     # ---- the rest -----------------------------------------------------------------------------------------------
 
-    def _restart(self, r: a.RestartResource) -> None:
-        def done() -> None:
-            held = self.groups.get(r.group)
-            if held is None or held.epoch != r.epoch or held.state != "up":
-                return
-            ok = r.resource not in self.m.start_fails
-            held.resources[r.resource] = "up" if ok else "failed"
-            detail = "" if ok else "it exited with code 1"
-            self._tell(a.ResourceRestarted(group=r.group, epoch=r.epoch, resource=r.resource, ok=ok, detail=detail))
-
-        self._after(self.m.stop_ms + self.m.start_ms, done)
-
     def crash_resource(self, group: GroupName, resource: ResourceName) -> None:
-        """The service dies; a pidfd tells at once."""
-        held = self.groups.get(group)
-        if held is not None and held.state == "up":
-            held.resources[resource] = "failed"
-            detail = "its main process ended by signal 9"
-            self._tell(a.ResourceFailed(group=group, epoch=held.epoch, resource=resource, detail=detail))
+        """It dies, or vanishes; a pidfd or the kernel's events tell at once. A mount stays."""
+        held, thing = self.groups.get(group), self.m.premises.of(group).get(resource)
+        if held is None or held.state != "up" or thing is None:
+            return
+        if thing.kind is not Kind.STORAGE:
+            self.m.premises.take(group, resource, End.GONE)
+        held.lost(resource, "its main process ended by signal 9")
+
+    def addresses_changed(self) -> None:
+        """An address of a group that is not held here is removed."""
+
+        def look() -> None:
+            for name, spec in sorted(self.configured.items()):
+                if self.maintenance or name in self.groups or name in self._looking:
+                    continue
+                for r in spec.resources:
+                    if kind_of(r) is Kind.ADDRESS and r.name in self.m.premises.of(name):
+                        removed = not self.m.agents.stays(r.name)
+                        if removed:
+                            self.m.premises.take(name, r.name)
+                        self.tell(a.Stray(group=name, what=f"address {r.name}", removed=removed))
+
+        self.after(POLICE_MS, look)
 
     def _run_fence(self, r: a.RunFence) -> None:
-        device, world = self.m.world.devices[r.device], self.m.world
+        def result(ok: bool, detail: str, took_ms: float) -> None:
+            self.tell(a.FenceResult(order=r.order, target=r.target, ok=ok, detail=detail, took_ms=int(took_ms)))
 
-        def result(ok: bool, detail: str, took: float) -> None:
-            self._tell(a.FenceResult(order=r.order, target=r.target, ok=ok, detail=detail, took_ms=int(took)))
-
-        def works() -> None:
-            world.power_off(r.target)
-            result(True, "the device reports it off", device.takes_ms)
-
-        if self.m.name in device.unreachable_from:
-            self._after(1000, lambda: result(False, "no route to the device", 1000))
-        elif device.mood is Mood.WORKS:
-            self._after(device.takes_ms, works)
-        elif device.mood is Mood.FAILS:
-            self._after(device.takes_ms, lambda: result(False, "the device refused", device.takes_ms))
-        elif device.mood is Mood.SLOW:
-            self._after(
-                r.timeout_ms, lambda: result(False, f"no answer within {r.timeout_ms / 1000:g} s", r.timeout_ms)
-            )
-            world.agenda.after_ms(r.timeout_ms + 2000, lambda: world.power_off(r.target))
+        self.m.world.devices[r.device].run(self.m.world, self.m.name, r, self.after, result)

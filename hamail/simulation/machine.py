@@ -1,15 +1,21 @@
 """A simulated machine: power, clock, disk, watchdog, what truly runs on it, and the two processes of hamail."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
+from hamail.executor.kinds import Kind, kind_of
 from hamail.model import actions as a
 from hamail.model.ids import GroupName, NodeName, ResourceName
 from hamail.model.state import Incarnation
+from hamail.simulation.agents import Agents
+from hamail.simulation.checkers.claims import Hazard
 from hamail.simulation.clock import Clock
 from hamail.simulation.daemon import Daemon
 from hamail.simulation.disk import SimulatedDisk
-from hamail.simulation.executor import Executor
+from hamail.simulation.executor import Executor, Ledger
+from hamail.simulation.premises import Premises, Thing
+from hamail.simulation.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from hamail.simulation.world import World
@@ -22,20 +28,22 @@ class Machine:
         self.world = world
         self.name = name
         self.witness = witness
-        self.watchdog = watchdog
+        self.dog = Watchdog(self, self._reset, armed=watchdog)
         self.clock = Clock(rate_ppm)
         self.powered = False
         self.paused = False
         self.daemon: Daemon | None = None
         self.executor: Executor | None = None
-        self.running: dict[GroupName, set[ResourceName]] = {}  # the truth
+        self.premises = Premises(self)  # what truly is here
+        self.ledger = Ledger()  # of its executors, for one boot
         self.disk = SimulatedDisk(name, world.seed)
         self.journal_problem = ""
         # what agents do here
         self.start_ms = 100.0
         self.stop_ms = 100.0
+        self.agents = Agents(self)
         self.start_fails: set[ResourceName] = set()
-        self.stop_fails = False
+        self.stop_fails = False  # nothing here ends, whatever is done about it
         self.reboot_ms: float | None = None  # after its watchdog has fired; None: it stays down
         self.returns_ms: float | None = None  # until somebody switches it on again, whatever switched it off
         self._wall_offset_ms = 0
@@ -44,8 +52,7 @@ class Machine:
         self._boots = 0
         self._lives = 0
         self._life = 0  # grows with every boot; what an earlier boot had put on the agenda is void
-        self._starving_for: set[str] = set()  # why nobody feeds the watchdog; empty: it is fed
-        self._hunger = 0  # grows with every time that the feeding ended
+        self.when_it_goes_on: list[Callable[[], None]] = []  # after a pause of the whole guest
         self._deferred: list[Callable[[], None]] = []
 
     @property
@@ -117,7 +124,8 @@ class Machine:
         self._life += 1
         self.powered = True
         self.paused = False
-        self._starving_for.clear()
+        self.dog.boot()
+        self.ledger = Ledger()
         self._timers.clear()
         self.clock.boot(self.world.now_ns)
         if not self.witness:
@@ -129,7 +137,8 @@ class Machine:
         self._life += 1
         self.paused = False
         self._deferred = []
-        self.running.clear()
+        self.when_it_goes_on = []
+        self.premises.power_lost()
         if self.daemon is not None:
             self.daemon.end(power=True)
         else:
@@ -145,13 +154,26 @@ class Machine:
         """Everything on it stands still, its clock and its watchdog do not."""
         if self.powered and not self.paused:
             self.paused = True
-            self.starve_watchdog("it stands still")
+            self.world.checker.hazard(Hazard.STOPPED_NODE)
+            self.dog.starve("it stands still")
+
+    def pause_guest(self) -> None:
+        """A virtual machine is paused: everything stands still, its clocks and its watchdog with it."""
+        if self.powered and not self.paused:
+            self.paused = True
+            self.world.checker.hazard(Hazard.PAUSED_GUEST)
+            self.clock.stop(self.world.now_ns)
 
     def resume(self) -> None:
         if not self.paused:
             return
         self.paused = False
-        self._starving_for.discard("it stands still")
+        if self.clock.stopped:
+            self.clock.go_on(self.world.now_ns)
+            waiting, self.when_it_goes_on = self.when_it_goes_on, []
+            for deed in waiting:
+                deed()
+        self.dog.feed("it stands still")
         deferred, self._deferred = self._deferred, []
         for deed in deferred:
             deed()
@@ -160,24 +182,42 @@ class Machine:
 
     # ---- the watchdog -------------------------------------------------------------------------------------------
 
+    @property
+    def watchdog(self) -> bool:
+        """Is there an armed one?"""
+        return self.dog.armed
+
     def starve_watchdog(self, why: str) -> None:
         """Nobody feeds it from now on: the machine is reset when its time is over, unless all reasons end before."""
-        hungry = bool(self._starving_for)
-        self._starving_for.add(why)
-        if hungry or not self.watchdog:
-            return
-        self._hunger += 1
-        hunger, life = self._hunger, self._life
+        self.dog.starve(why)
 
-        def fire() -> None:
-            if life == self._life and hunger == self._hunger and self._starving_for:
-                self.world.remark(f"the watchdog resets {self.name}")
-                self.power_off()
-                if self.reboot_ms is not None:
-                    self.world.agenda.after_ms(self.reboot_ms, self.power_on)
+    def feed_watchdog(self, why: str) -> None:
+        """That reason has ended."""
+        self.dog.feed(why)
 
-        timeout_ns = self.world.spec.watchdog_timeout_s * 1_000_000_000
-        self.world.agenda.at(self.clock.real_ns(self.local_ns + timeout_ns), fire)
+    def _reset(self) -> None:
+        self.world.remark(f"the watchdog resets {self.name}")
+        self.power_off()
+        if self.reboot_ms is not None:
+            self.world.agenda.after_ms(self.reboot_ms, self.power_on)
+
+    # ---- what runs here -------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> dict[GroupName, frozenset[ResourceName]]:
+        """The truth: what is here of which group."""
+        return {group: frozenset(things) for group, things in self.premises.things.items()}
+
+    def by_hand(self, group: GroupName, resource: ResourceName) -> None:
+        """A person starts something, whatever hamail thinks; it counts as active here."""
+        spec = next(r for g in self.world.spec.groups.values() for r in g.resources if r.name == resource)
+        self.world.checker.hazard(Hazard.BY_HAND)
+        kind = kind_of(spec)
+        thing = Thing(kind, 0, self.world.lun(group).mount(self.name, 0) if kind is Kind.STORAGE else None)
+        thing.ready = True
+        self.premises.put(group, resource, thing)
+        if kind is Kind.ADDRESS and self.executor is not None:
+            self.executor.addresses_changed()
 
     # ---- processes ----------------------------------------------------------------------------------------------
 
@@ -202,17 +242,7 @@ class Machine:
         self.executor = Executor(
             self, Incarnation(boot_id=f"{self.name}-boot-{self._boots}", executor_id=f"x{self._lives}")
         )
-        executor = self.executor
-
-        def recovered() -> None:
-            if self.executor is not executor:
-                return
-            if not self.stop_fails:
-                self.running.clear()
-                self._starving_for.discard("no executor")
-            self._connect()
-
-        self.after_ms(self.stop_ms if self.running else SOCKET_MS, recovered)
+        self.after_ms(SOCKET_MS, partial(self.executor.recover, self._connect))
 
     def end_executor(self) -> None:
         """SIGKILL. Services go on running without supervision; nobody feeds the watchdog."""
@@ -220,12 +250,13 @@ class Machine:
             return
         self.executor.alive = False
         self.executor = None
-        self.starve_watchdog("no executor")
+        self.world.checker.hazard(Hazard.UNSTOPPABLE)
+        self.dog.starve("no executor")
         if self.daemon is not None:
             self.daemon.executor_lost()
 
     def _connect(self) -> None:
-        if self.daemon is not None and self.executor is not None:
+        if self.daemon is not None and self.executor is not None and self.executor.recovered:
             self.tell_executor(a.Hello(id=0, version="simulated"))
 
     def tell_executor(self, request: a.AnyRequest) -> None:

@@ -16,6 +16,7 @@ from hamail.model import commands as c
 from hamail.model.ids import NodeName
 from hamail.model.spec import ClusterSpec, Requirement, ResourceSpec
 from hamail.model.state import Phase
+from hamail.simulation.checkers.claims import Hazard
 from hamail.simulation.fence_device import Mood
 from hamail.simulation.machine import Machine
 from hamail.simulation.spec import cluster
@@ -225,7 +226,7 @@ class Script:
 
     def _by_hand(self, resource: str, group: str, node: str) -> None:
         """By a person, whatever hamail thinks; it counts as active there."""
-        self._machine(node).running.setdefault(group, set()).add(resource)
+        self._machine(node).by_hand(group, resource)
 
     def _cannot_start(self, resource: str, node: str) -> None:
         self._machine(node).start_fails.add(resource)
@@ -255,7 +256,7 @@ class Script:
     def _confirm(self, node: str) -> None:
         machine = self._machine(node)
         if any(machine.running.values()):
-            self.world.checker.trusting = True  # somebody vouches falsely
+            self.world.checker.hazard(Hazard.VOUCHED)
         self._order(c.FenceConfirmed(target=node, **self._who()))
 
     def _config(self, words: str) -> None:

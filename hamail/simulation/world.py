@@ -6,7 +6,7 @@ from collections.abc import Callable
 from hamail.core import effects as fx
 from hamail.core.apply import apply, empty_state
 from hamail.model import commands as c
-from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, NodeName
+from hamail.model.ids import DeviceName, GroupName, LogIndex, NodeName
 from hamail.model.messages import AnyMessage
 from hamail.model.spec import ClusterSpec
 from hamail.model.state import ClusterState
@@ -16,6 +16,8 @@ from hamail.simulation.fence_device import FenceDevice
 from hamail.simulation.logs.build import LogKind, build
 from hamail.simulation.machine import Machine
 from hamail.simulation.network import Network
+from hamail.simulation.storage import Lun
+from hamail.simulation.switch import Switch
 
 WALL_START_MS = 1_767_261_600_000  # 2026-01-01 10:00:00 UTC, for display only
 NOTES_KEPT = 200
@@ -38,9 +40,11 @@ class World:
         self.agenda = Agenda()
         self.groups: set[GroupName] = set(spec.groups)
         self.devices: dict[DeviceName, FenceDevice] = {name: FenceDevice(name) for name in spec.fencing}
-        self.claims: dict[GroupName, Epoch] = {}  # on the shared storage
+        self.luns: dict[GroupName, Lun] = {}  # shared storage
+        self.switch = Switch()
         self.remarks: list[tuple[int, str]] = []  # what the world did, as opposed to hamail
         self.failpoints: list[Callable[[Machine, fx.Effect], bool]] = []  # true: done with it
+        self.peace = False  # the chaos is over: what its faults still had in mind is void
         self.state: ClusterState = empty_state()  # of the log itself, as nobody in the cluster may know it yet
         self._outcomes: dict[LogIndex, c.Outcome] = {}
         self._notes: list[tuple[int, NodeName, str, str]] = []
@@ -56,9 +60,9 @@ class World:
             )
             for name, node in sorted(spec.nodes.items())
         }
+        self.checker = Checker(self)
         self.log = build(log, self)
         self.log.start()
-        self.checker = Checker(self)
 
     @property
     def now_ns(self) -> int:
@@ -67,6 +71,13 @@ class World:
     @property
     def wall_ms(self) -> int:
         return WALL_START_MS + self.now_ns // MS
+
+    def lun(self, group: GroupName) -> Lun:
+        """Each group has storage of its own."""
+        if group not in self.luns:
+            rng = random.Random(f"{self.seed} {group}")  # noqa: S311
+            self.luns[group] = Lun(group, rng, lambda what: self.checker.late_write(group, what))
+        return self.luns[group]
 
     # ---- running ------------------------------------------------------------------------------------------------
 
@@ -136,7 +147,10 @@ class World:
         """The node on which every resource of the group truly runs, with its start reported and known."""
         for name, machine in self.machines.items():
             held = machine.executor.groups.get(group) if machine.executor is not None else None
-            if machine.powered and held is not None and held.state == "up" and "failed" not in held.resources.values():
+            if held is None or held.state != "up" or "failed" in held.resources.values():
+                continue
+            things = machine.premises.of(group)
+            if len(things) == len(held.spec.resources) and all(t.ready for t in things.values()):
                 return name
         return None
 
@@ -167,5 +181,4 @@ class World:
         before = self.state
         self.state, outcome = apply(before, index, command)
         self._outcomes[index] = outcome
-        if outcome.accepted and isinstance(command, c.Grant):
-            self.checker.granted(before.group(command.group), command, index)
+        self.checker.committed(before, command, outcome)

@@ -1,1 +1,1 @@
-"""Judges of the simulated world, by what they judge."""
+"""Judges of a simulated run. They look at the true state of the world and believe no node."""
