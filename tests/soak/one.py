@@ -120,13 +120,22 @@ class Soak:
         )
 
     def restore(self, step: Step) -> None:
-        """All faults away, all nodes on. A cut that this makes (a lost LUN path) is noted as ours."""
-        self.note("cut", nodes=[n for n in MAIL_NODES if self._half_off(n)], why="restore", step=step.number)
-        self.lab.restore()
+        """All faults away, all nodes on. A cut that this makes (of a lost LUN path) is noted as ours."""
+        self.lab.heal()
+        self.lab.pdu_mode = pdu.Mode.OK
+        for name, node in self.lab.nodes.items():
+            node.thaw()
+            node.san_resume()
+            whole = node.path.populated() and node.machine.populated()
+            if name in MAIL_NODES and node.powered and not whole:
+                self.note("cut", nodes=[name], why="its LUN path is lost", step=step.number)
+                node.cut()
+        self.power_on()
 
-    def _half_off(self, name: str) -> bool:
-        node = self.lab.nodes[name]
-        return node.powered and not (node.path.populated() and node.machine.populated())
+    def power_on(self) -> None:
+        """Without waiting for the boot: a node may be fenced in the middle of it, and is put on again then."""
+        for node in self.lab.nodes.values():
+            node.on(wait=False)
 
     def settle(self) -> str:
         """Waits until the cluster is healthy and nobody is banned; returns the active node. Raises LabError."""
@@ -140,7 +149,7 @@ class Soak:
                 self.note("clear", why=why)
                 self.ctl("clear mail --reason soak")
             if any(not node.powered for node in self.lab.nodes.values()):
-                self.lab.all_on()  # fenced after everything was put on
+                self.power_on()  # fenced after everything was put on
             time.sleep(POLL_S)
         self.ctl_events()
         owner = self.world.active
