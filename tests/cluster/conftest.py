@@ -18,6 +18,7 @@ SAY = {"say": lambda line: print(f"lab: {line}", flush=True)}
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "last: runs after all others on the running cluster")
+    config.addinivalue_line("markers", "alone: makes a lab of its own, and runs before the running cluster is made")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,7 +29,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def order(item: pytest.Item) -> int:
         fixtures = getattr(item, "fixturenames", ())
-        return 0 if "bare_lab" in fixtures else 2 if item.get_closest_marker("last") else 1
+        return (
+            0
+            if "bare_lab" in fixtures or item.get_closest_marker("alone")
+            else 2
+            if item.get_closest_marker("last")
+            else 1
+        )
 
     items.sort(key=order)
 

@@ -66,10 +66,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--failovers", type=int, default=100, help="to another node, over all labs (default: 100)")
     parser.add_argument("--seed", default=str(int(time.time())))
-    parser.add_argument("--labs", type=int, default=max(1, (os.cpu_count() or 2) // 1))
+    parser.add_argument("--labs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--minutes", type=float, default=600, help="end after this long in any case")
     parser.add_argument("--rate", type=float, default=15, help="mails a second for each lab (default: 15)")
     parser.add_argument("--detection", default="1s")
+    parser.add_argument("--name", default="soak", help="what the labs' names begin with (default: soak)")
     options = parser.parse_args()
     if lacks := features.missing(top_folder()):
         print(features.sentence(lacks))
@@ -80,9 +81,9 @@ def main() -> int:
     arguments = [f"--failovers={each}", f"--minutes={options.minutes}", f"--rate={options.rate}"]
     arguments.append(f"--detection={options.detection}")
     print(f"seed {options.seed}: {options.failovers} failovers in {options.labs} labs", flush=True)
-    Lab(f"soak{0}").build()  # once, before the labs look for the layers side by side
+    Lab(options.name).build()  # once, before the labs look for the layers side by side
     runners = [
-        Runner(f"soak{number}", seed_of(options.seed, number), folder / str(number), arguments)
+        Runner(f"{options.name}{number}", seed_of(options.seed, number), folder / str(number), arguments)
         for number in range(options.labs)
     ]
     try:
