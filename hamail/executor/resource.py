@@ -134,12 +134,15 @@ class Resource:
         async with self._busy:
             self._unwatch()
             self.state = State.STOPPING
+            began_s = time.monotonic()
             limit_ms = self.timeout_ms("stop") if budget_ms is None else min(budget_ms, self.timeout_ms("stop"))
             grace_ms = GRACE_MS if budget_ms is None else FORCED_GRACE_MS
             result = await self._run("stop", limit_ms, grace_ms=grace_ms)
             self._remember(result)
             await self._kill_left_over(TERM_GRACE_MS if budget_ms is None else 0)
-            left = await self._settled()
+            spent_ms = (time.monotonic() - began_s) * 1000
+            rest_ms = VERIFY_WAIT_MS if budget_ms is None else min(VERIFY_WAIT_MS, budget_ms - spent_ms)
+            left = await self._settled(rest_ms)
             if not left:
                 probe_ms = self.timeout_ms("monitor")
                 left = await self._doubts(result, probe_ms if budget_ms is None else min(budget_ms, probe_ms))
@@ -309,9 +312,9 @@ class Resource:
         await kill_set(self._service)
         await kill_set(self._action)
 
-    async def _settled(self) -> list[str]:
+    async def _settled(self, wait_ms: float) -> list[str]:
         """`left_over` once the kernel has finished tearing down, or after its time."""
-        until = time.monotonic() + VERIFY_WAIT_MS / 1000
+        until = time.monotonic() + wait_ms / 1000
         while True:
             left = await self.left_over()
             if not left:

@@ -31,6 +31,15 @@ from hamail.model.actions import (
 pytestmark = pytest.mark.root
 CLONE_NEWNET = 0x40000000
 VIP = "192.0.2.77"
+LYING = """\
+#!/bin/sh
+case $1 in
+meta-data) echo '<resource-agent name="IPaddr2"><parameters><parameter name="ip"/></parameters><actions/>
+</resource-agent>';;
+monitor) exit 7;;
+esac
+exit 0
+"""  # every action says that it is done
 AGENTS = Path(__file__).parents[2] / "agents"
 
 
@@ -126,16 +135,7 @@ async def test_maintenance_leaves_a_stray_address_alone(network, folder):
 
 
 async def test_stray_that_cannot_be_removed_is_told_once(network, folder):
-    lying = """\
-        #!/bin/sh
-        case $1 in
-        meta-data) echo '<resource-agent name="IPaddr2"><parameters><parameter name="ip"/></parameters><actions/>
-        </resource-agent>';;
-        monitor) exit 7;;
-        esac
-        exit 0
-        """
-    write_agent(folder / "agents", "other", "IPaddr2", lying)
+    write_agent(folder / "agents", "other", "IPaddr2", LYING)
     async with world(folder) as w:
         group = w.group(w.resource("vip", agent="other:IPaddr2", parameters={"ip": VIP}))
         assert (await w.clean(group)).ok
@@ -161,6 +161,22 @@ async def test_emergency_stop_takes_the_address_away_first(network, folder):
         await until(lambda: VIP not in verify.local_addresses())
         assert time.clock_gettime_ns(time.CLOCK_BOOTTIME) - soft < 150_000_000
         assert w.executor.welcome().groups["mail"].state == "stopping"
+        await w.wait_for(GroupDown)
+
+
+async def test_emergency_stop_does_not_wait_for_an_address_that_stays(network, folder):
+    """The services and the storage have the rest of the lease: no time of theirs is spent on looking again."""
+    write_agent(folder / "agents", "other", "IPaddr2", LYING)
+    async with world(folder) as w:
+        address = w.resource("vip", agent="other:IPaddr2", parameters={"ip": VIP})
+        assert (await w.clean(group := w.group(address, w.resource("smtp")))).ok
+        assert w.start(group, soft_s=0.8, hard_s=2.05) == ""
+        await w.wait_for(GroupUp)
+        ip("address", "add", f"{VIP}/24", "dev", "v0")
+        soft = w.executor.welcome().groups["mail"].soft_ns
+        await until(lambda: "stop" in w.log("smtp"))
+        assert time.clock_gettime_ns(time.CLOCK_BOOTTIME) - soft < 700_000_000
+        ip("address", "del", f"{VIP}/24", "dev", "v0")
         await w.wait_for(GroupDown)
 
 
