@@ -6,7 +6,7 @@ LAB ?= lab
 export HAMAIL_LAB := $(LAB)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages check test unit-test cluster-test demo bench simulate mutants lab exec lab-down lab-status install clean
+.PHONY: help venv packages check test unit-test cluster-test demo bench simulate mutants soak fuzz coverage lab exec lab-down lab-status install clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,15 @@ simulate: venv ## whole clusters under faults, simulated (SEEDS=n HOURS=h FROM=s
 
 mutants: venv ## every planted bug must be found (NAMES='a b' JOBS=2)
 	@$(BIN)/python -m tests.simulation.mutants --jobs $(or $(JOBS),2) $(NAMES)
+
+fuzz: venv ## any bytes to every reader (SECONDS=30 each, or INPUTS=n each; TARGET=a,b JOBS=2 SEED=1 ENGINE=plain)
+	@$(BIN)/python -m tests.fuzz $(if $(INPUTS),--inputs $(INPUTS),--seconds $(or $(SECONDS),30)) $(if $(TARGET),--target $(TARGET)) --jobs $(or $(JOBS),2) --seed $(or $(SEED),1) --engine $(or $(ENGINE),atheris)
+
+coverage: venv ## branch coverage of core, consensus and executor; fails below 95 %
+	@tools/coverage.sh
+
+soak: packages venv ## failovers on real nodes under random faults (FAILOVERS=n SEED=s LABS=k MINUTES=m)
+	@$(BIN)/python -m tests.soak $(if $(FAILOVERS),--failovers $(FAILOVERS)) $(if $(SEED),--seed $(SEED)) $(if $(LABS),--labs $(LABS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 lab: packages venv ## a running cluster of three real nodes (LAB=name for another one)
 	@$(BIN)/python -m tests.lab up $(UP)

@@ -46,7 +46,7 @@ def _checked_cluster(root: Section, problems: Problems) -> ClusterSpec:
 def _parse(text: str, place: str, read: Callable[[Section, Problems], T]) -> T:
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
         raise ConfigError((_not_toml(place, str(error)),)) from error
     problems = Problems(place, Lines(text))
     result = read(Section(data, (), problems), problems)

@@ -101,7 +101,7 @@ def scan(data: bytes) -> tuple[list[Record], int, int, bool]:
             raise BadJournal(f"batch {its_number} stands at byte {offset} where batch {number} belongs")
         try:
             records.extend(_decoder.decode(payload))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadJournal(f"batch {number} at byte {offset} holds a record of no known kind ({error})") from None
         offset, number = end, number + 1
     torn = any_nonzero(data, offset)

@@ -2,6 +2,7 @@
 
 import errno
 import http.client
+import re
 import socket
 import uuid
 from collections.abc import Callable
@@ -21,6 +22,12 @@ CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_MS = 30_000  # above the server's limit for an order
 WAIT_SLACK_MS = 5_000  # what an answer may take beyond the wait that was asked for
 ANSWER_BYTES_MAX = 32 * 1024 * 1024
+
+# An escaped backslash (kept), or a control character, escaped as JSON has it or as it is; \\n, \\t and line feeds stay.
+_BACKSLASH = b"\\\\"
+_CONTROL = re.compile(
+    rb"\\\\|\\u00(?:0[0-8bcef]|1[0-9a-f]|7f|[89][0-9a-f])|[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]", re.I
+)
 
 T = TypeVar("T")
 
@@ -186,7 +193,10 @@ class ControlClient:
         timeout_ms: int,
         decode: Callable[[bytes], T],
     ) -> T:
-        raw = b"" if body is None else msgspec.json.encode(body)
+        try:
+            raw = b"" if body is None else msgspec.json.encode(body)
+        except UnicodeEncodeError as error:  # words of a command line may be any bytes
+            raise Invalid(f"{path}: the order is not UTF-8 text; it was not sent") from error
         if len(raw) > BODY_BYTES_MAX:
             raise Invalid(f"{path}: {len(raw)} bytes are more than the {BODY_BYTES_MAX} that hamaild takes")
         connection = _UnixConnection(self._path, timeout_ms / 1000)
@@ -200,7 +210,7 @@ class ControlClient:
             raise _error(status, answer, request)
         try:
             return decode(answer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             text = f"the answer of hamaild makes no sense to this hamailctl ({error}); are the versions the same?"
             raise (OutcomeUnknown if request else Failed)(text, request=request) from error
 
@@ -228,13 +238,18 @@ class ControlClient:
     def _receive(self, connection: http.client.HTTPConnection, request: RequestId) -> tuple[int, bytes]:
         try:
             response = connection.getresponse()
-            return response.status, response.read(ANSWER_BYTES_MAX)
+            return response.status, _tame(response.read(ANSWER_BYTES_MAX))
         except TimeoutError as error:
             text = f"hamaild did not answer within {connection.timeout:g} s"
             raise (OutcomeUnknown if request else Failed)(text, request=request) from error
         except (OSError, http.client.HTTPException) as error:
             text = f"hamaild hung up before it answered ({error or type(error).__name__})"
             raise (OutcomeUnknown if request else Failed)(text, request=request) from error
+
+
+def _tame(answer: bytes) -> bytes:
+    """Without control characters: what a peer or an agent has said must not steer the terminal of who reads it."""
+    return _CONTROL.sub(lambda found: found[0] if found[0] == _BACKSLASH else b"?", answer)
 
 
 def _down(path: Path, error: OSError) -> str:
@@ -250,7 +265,7 @@ def _down(path: Path, error: OSError) -> str:
 def _error(status: int, answer: bytes, request: RequestId) -> ControlError:
     try:
         problem = msgspec.json.decode(answer, type=Problem)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = f"hamaild answered {status} without a word"
         return (OutcomeUnknown if request else Failed)(text, request=request)
     kinds: dict[str, type[ControlError]] = {
@@ -275,4 +290,4 @@ def _text(raw: bytes) -> str:
 
 
 def _part(name: str) -> str:
-    return quote(name, safe="")
+    return quote(name, safe="", errors="replace")  # words of a command line may be any bytes

@@ -28,6 +28,7 @@ from hamail.model.status import Status
 from hamail.monitoring import metrics
 
 PAUSE_MS = 50
+DIGITS_MAX = 18  # of a number in a request: Python refuses to read thousands of them
 WAITERS_MAX = 32  # long polls at a time
 
 
@@ -98,7 +99,7 @@ class Views:
     async def move(self, request: web.Request) -> web.Response:
         parameters(request, ())
         wanted = request.match_info["id"]
-        if not (wanted.isascii() and wanted.isdigit()):
+        if not (wanted.isascii() and wanted.isdigit() and len(wanted) <= DIGITS_MAX):
             raise errors.bad_request(f"history/{wanted[:40]}: the id of a move is a number")
         for move in reversed(self._backend.state().moves):
             if move.id == int(wanted):
@@ -168,7 +169,7 @@ def natural(query: dict[str, str], name: str, default: int) -> int:
     text = query.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+    if not (text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX):
         raise errors.bad_request(f"{name}: '{text[:80]}' is not a whole number from 0 up")
     return int(text)
 

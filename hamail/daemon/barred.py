@@ -34,7 +34,7 @@ class BarredFile:
             raise BarredError(f"{self._path} is damaged; this node cannot know what it has promised and must not vote")
         try:
             return msgspec.msgpack.decode(body, type=dict[str, int])
-        except msgspec.DecodeError as e:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise BarredError(f"{self._path} is damaged: {e}") from e
 
     def save(self, barred: dict[GroupName, Epoch]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from hamail.model.ids import Epoch
+from hamail.model.ids import Epoch, GroupName
 from hamail.model.spec import GroupSpec
 
 LEDGER_BYTES_MAX = 4 << 20
@@ -31,6 +31,7 @@ class Page(Struct, frozen=True, kw_only=True):
     boot_id: str
     cluster: str = ""
     groups: tuple[Held, ...] = ()
+    epochs: dict[GroupName, Epoch] = {}  # the newest that was held, or said to be stopped: never to be started again
     maintenance: bool = False
     doomed: str = ""
 
@@ -64,7 +65,7 @@ class Ledger:
                 page = msgspec.json.decode(file.read(LEDGER_BYTES_MAX), type=Page)
         except FileNotFoundError:
             return empty
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             # It is replaced as a whole, so this is no crash but damage: what was held is unknown.
             log.critical("%s cannot be read: %s", self._path, error)
             return Page(boot_id=self._boot_id, doomed=f"{self._path} cannot be read, so what was held is unknown")

@@ -92,8 +92,9 @@ def _element(found: _Found, tag: str, attributes: dict[str, str]) -> None:
         found.defaults.add(found.inside)
     elif tag == "action" and attributes.get("name"):
         depth, interval_ms = attributes.get("depth", ""), parse_duration_ms(attributes.get("interval", ""))
-        if attributes["name"] == "monitor" and depth.isascii() and depth.isdigit() and int(depth) and interval_ms:
-            found.deep_intervals_ms[int(depth)] = interval_ms
+        level = int(depth) if re.fullmatch(r"[0-9]{1,9}", depth) else 0
+        if attributes["name"] == "monitor" and level and interval_ms:
+            found.deep_intervals_ms[level] = interval_ms
         timeout_ms = parse_duration_ms(attributes.get("timeout", ""))
         if timeout_ms:
             name = attributes["name"]  # several monitors of different depth: the longest limit suits them all

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hamail.ocf import metadata
 from hamail.ocf.codes import Code, Failure
-from hamail.ocf.parameters import PREFIX, Parameter, Value, parse
+from hamail.ocf.parameters import DIGITS_MAX, PREFIX, Parameter, Value, parse
 from hamail.ocf.process import Process
 
 FENCED = frozenset({"fenced", "confirmed by hand"})
@@ -175,4 +175,4 @@ def _nothing(call: Call) -> None:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX else None

@@ -51,7 +51,7 @@ def decode(data: bytes) -> Claim | None:
         return None
     try:
         return msgspec.json.decode(text, type=Claim)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ClaimError(f"the claim on the storage ({NAME}) is damaged: {error}") from None
 
 

@@ -8,6 +8,7 @@ from hamail.ocf.codes import Code, Failure
 
 PREFIX = "OCF_RESKEY_"
 TRUE_WORDS = frozenset({"1", "true", "yes", "on", "y", "t"})
+DIGITS_MAX = 18  # Python refuses to read a number of thousands of digits, and no parameter needs one
 FALSE_WORDS = frozenset({"0", "false", "no", "off", "n", "f"})
 
 Value = str | int | bool
@@ -72,7 +73,7 @@ def _boolean(parameter: Parameter, text: str) -> bool:
 
 
 def _integer(parameter: Parameter, text: str) -> int:
-    if not text.isascii() or not text.removeprefix("-").isdigit():
+    if not text.isascii() or not text.removeprefix("-").isdigit() or len(text) > DIGITS_MAX:
         raise _bad(parameter, text, "must be a whole number")
     number = int(text)
     if parameter.minimum is not None and number < parameter.minimum:
