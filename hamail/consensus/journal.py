@@ -141,6 +141,10 @@ class Journal:
                 self.dropped_torn_tail = True
                 self._file.truncate(self._offset)
                 self._size = self._offset
+            # What was read may stand in the page cache alone: after a failed sync Linux keeps the pages, forgets that
+            # they were never written, and the next sync succeeds. So nothing is relied on before it is written anew.
+            self._file.write_at(0, data[: self._offset])
+            self._file.sync()
             self._note(Opened(self.incarnation + 1))
             work = self.take()
             assert work is not None

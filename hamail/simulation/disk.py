@@ -5,6 +5,7 @@ happen to them. A write takes a while; a power cut or a kill may strike in the m
 import errno
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -91,10 +92,8 @@ class SimulatedDisk(MemoryDisk):
         """kill -9 or a power cut while `work` is under way: it gets as far as chance has it."""
         if work is not None:
             self.crash_after = self.rng.randrange(STRIKE_OPERATIONS_MAX)
-            try:
+            with suppress(PowerCut, JournalError, BarredError):  # nobody is there any more to be told
                 work()
-            except (PowerCut, JournalError, BarredError):
-                pass  # it was on its way to nobody
             self.crash_after = None
         if power:
             self.power_cut(self.rng)

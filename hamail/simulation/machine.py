@@ -284,6 +284,25 @@ class Machine:
             self.daemon.writer.resume()
             self.daemon.stir()
 
+    def repair_disk(self) -> None:
+        """It works again, with what is still on it. A hamaild that takes no part any more must be restarted."""
+        self.journal_problem = ""
+        self.disk.repair()
+        if self.disk_hangs:
+            self.hang_disk(False)
+
+    def replace_disk(self) -> None:
+        """A new one, empty, set up by an operator as the disk of a known node. hamaild must not run."""
+        self.repair_disk()
+        self.disk.wipe()
+        self.world.log.disk_replaced(self)
+
+    def put_disk_back(self, copy: object) -> None:
+        """The disk is as it was when `disk.copy()` was made. hamaild must not run."""
+        self.repair_disk()
+        self.disk.put_back(copy)
+        self.world.log.disk_put_back(self)
+
     @property
     def disk_hangs(self) -> bool:
         """A write is neither done nor refused."""

@@ -210,6 +210,23 @@ def test_first_error_of_the_disk_is_the_last(operation):
         journal.take()  # the disk works again, but nobody knows what it kept
 
 
+def test_what_a_failed_sync_left_in_the_page_cache_is_not_relied_on_before_it_is_durable():
+    """Linux keeps pages that it could not write, as if it had written them: the next life of hamaild reads them."""
+    disk = fresh()
+    journal = filled(disk)
+    journal.add(b"x", 6, 9)
+    journal.setCurrentTerm(9, "n3")
+    disk.fail["sync"] = OSError(errno.EIO, "Input/output error")
+    with pytest.raises(JournalError):
+        sync(journal)
+    disk.fail.clear()
+    again = reopen(disk)
+    known = (again.last_index, again.term, again.vote)  # from here on this node answers for it
+    disk.power_cut()
+    after = reopen(disk)
+    assert (after.last_index, after.term, after.vote) == known
+
+
 def test_full_disk():
     disk = fresh()
     journal = filled(disk)

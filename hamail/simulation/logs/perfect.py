@@ -72,6 +72,13 @@ class PerfectLog:
         if machine.daemon is not None:
             machine.daemon.fail(problem)
 
+    def disk_replaced(self, machine: "Machine") -> None:
+        """It learns everything again from a leader."""
+        self.journaled[machine.name] = self.applied[machine.name] = 0
+
+    def disk_put_back(self, machine: "Machine") -> None:
+        """This log never loses what it holds; only the file of barred epochs went back."""
+
     # ---- who leads ---------------------------------------------------------------------------------------------
 
     def _circle(self, name: NodeName) -> list[NodeName]:

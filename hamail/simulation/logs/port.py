@@ -55,3 +55,9 @@ class Log(Protocol):
 
     def break_journal(self, machine: "Machine", problem: str) -> None:
         """Nothing can be made durable there any more."""
+
+    def disk_replaced(self, machine: "Machine") -> None:
+        """It is empty, and an operator sets the node up anew."""
+
+    def disk_put_back(self, machine: "Machine") -> None:
+        """It went back to an earlier time."""

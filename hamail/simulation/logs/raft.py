@@ -80,6 +80,13 @@ class RaftLog:
         """The next write meets it."""
         machine.disk.fill()
 
+    def disk_replaced(self, machine: "Machine") -> None:
+        self.checker.disk_lost(machine.name)
+        self.initialise(machine, replaced_disk=True)
+
+    def disk_put_back(self, machine: "Machine") -> None:
+        self.checker.disk_lost(machine.name)
+
 
 class WatchedMachine(EngineMachine):
     """The state machine, with the checker looking on. What it finds cannot be raised here: the log would catch it."""
