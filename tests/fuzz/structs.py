@@ -1,5 +1,6 @@
 """Instances of hamail's own message types, from dice or as hypothesis strategies, by walking the types themselves."""
 
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -13,7 +14,10 @@ NUMBERS = (0, 1, 2, 5, 7, 100, 1000, 2**31, 2**62, -1)
 
 def sample(kind: Any, rng: "Random | ByteDice") -> Any:
     """One instance by chance."""
-    return _sample(inspect.type_info(kind), rng, 0)
+    return _sample(_info(kind), rng, 0)
+
+
+_info = cache(inspect.type_info)  # it is slower than all that is made of it
 
 
 def _sample(info: Any, rng: "Random | ByteDice", depth: int) -> Any:

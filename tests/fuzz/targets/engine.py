@@ -3,20 +3,21 @@ time. Nothing may raise: an exception here would be a fail-stop, on every node a
 """
 
 import msgspec
+from msgspec.structs import replace
 
 from hamail.core.effects import Effect, Propose, SaveBarred, Send
 from hamail.core.engine import Engine
 from hamail.model import commands as c
 from hamail.model.actions import AnyNotice
 from hamail.model.messages import Heartbeat, LeaseAnswer, LeaseRequest, ReleaseAnswer, ReleaseRequest
-from hamail.model.spec import Requirement
+from hamail.model.spec import FenceDeviceSpec, GroupSpec, Requirement
 from hamail.model.state import ClusterState
 from hamail.simulation.spec import cluster
-from tests.fuzz.structs import ByteDice, sample
+from tests.fuzz.structs import NUMBERS, ByteDice, sample
 
 INSTRUMENT = ("hamail.core",)
 LENGTH_MAX = 400
-EVENTS_MAX = 12
+EVENTS_MAX = 16
 MS = 1_000_000
 REQUIRES = tuple(Requirement)
 Message = Heartbeat | LeaseRequest | LeaseAnswer | ReleaseRequest | ReleaseAnswer
@@ -41,7 +42,7 @@ def one(data: bytes) -> None:
         match dice.randrange(8):
             case 0 | 1 | 2:
                 index += 1
-                engine.apply(index, sample(c.AnyCommand, dice))
+                engine.apply(index, _command(engine, dice))
                 effects = engine.react(now_ns, 0)
             case 3 | 4:
                 effects = engine.message(dice.choice(("n1", "n2", "n3", "n9")), sample(Message, dice), now_ns, 0)
@@ -55,6 +56,22 @@ def one(data: bytes) -> None:
         _check(effects)
     state = msgspec.msgpack.decode(msgspec.msgpack.encode(engine.state), type=ClusterState)
     assert state == engine.state, "the state does not come out of a snapshot as it went in"
+
+
+def _command(engine: Engine, dice: ByteDice) -> c.AnyCommand:
+    """Any command; or a configuration that fits the state as far as its nodes go, and has anything else in it."""
+    if dice.random() < 0.9:
+        return sample(c.AnyCommand, dice)
+    known = engine.state.spec
+    spec = replace(
+        known,
+        detection_ms=dice.choice((known.detection_ms, *NUMBERS)),
+        watchdog_timeout_s=dice.choice((known.watchdog_timeout_s, *NUMBERS)),
+        groups=dice.choice((known.groups, sample(dict[str, GroupSpec], dice))),
+        fencing=dice.choice((known.fencing, sample(dict[str, FenceDeviceSpec], dice))),
+    )
+    revision = engine.state.config.revision
+    return c.ApplyConfig(at_ms=0, spec=spec, source="", expected_revision=revision)
 
 
 def _check(effects: list[Effect]) -> None:

@@ -1,4 +1,4 @@
-"""What the consensus adapter says: envelopes and commands, the way they are decoded, and what PySyncObj is then told."""
+"""What the consensus adapter says: envelopes and commands as they are decoded, and what PySyncObj is then told."""
 
 from random import Random
 
