@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from hamail.model.ids import GroupName, NodeName, ResourceName
 from hamail.simulation.faults.dice import Dice
 from hamail.simulation.faults.fault import STRONG, Catalogue, Parameters
-from hamail.simulation.faults.places import machine
+from hamail.simulation.faults.places import later, machine
 
 if TYPE_CHECKING:
     from hamail.simulation.world import World
@@ -29,7 +29,7 @@ def crash_service(world: "World", group: GroupName, resource: ResourceName, time
             executor.crash_resource(group, resource)
 
     for number in range(times):
-        world.agenda.after_ms(number * apart_ms, crash)
+        later(world, number * apart_ms, crash)
 
 
 @agents.kind(26, 31, draw=lambda d: {"node": d.mail_node(), "resource": d.of(*RESOURCES), "for_ms": d.spell_ms()})
@@ -37,7 +37,7 @@ def failing_start(world: "World", node: NodeName, resource: ResourceName, for_ms
     m = machine(world, node)
     world.remark(f"{resource} cannot start on {m.name}")
     m.start_fails.add(resource)
-    world.agenda.after_ms(for_ms, partial(m.start_fails.discard, resource))
+    later(world, for_ms, partial(m.start_fails.discard, resource))
 
 
 @agents.kind(29, 30, draw=lambda d: {"node": d.mail_node(), "for_ms": d.spell_ms()}, survived=STRONG)
@@ -46,7 +46,7 @@ def failing_stop(world: "World", node: NodeName, for_ms: float) -> None:
     m = machine(world, node)
     world.remark(f"stops fail on {m.name}")
     m.stop_fails = True
-    world.agenda.after_ms(for_ms, partial(setattr, m, "stop_fails", False))
+    later(world, for_ms, partial(setattr, m, "stop_fails", False))
 
 
 @agents.kind(29, draw=lambda d: {"node": d.mail_node()}, survived=STRONG)
@@ -62,4 +62,4 @@ def failing_stop_in_a_move(world: "World", node: NodeName) -> None:
 def slow_starts(world: "World", node: NodeName, start_ms: float, for_ms: float) -> None:
     m = machine(world, node)
     usual, m.start_ms = m.start_ms, start_ms
-    world.agenda.after_ms(for_ms, partial(setattr, m, "start_ms", min(usual, 300.0)))
+    later(world, for_ms, partial(setattr, m, "start_ms", min(usual, 300.0)))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from hamail.model.ids import NodeName
 from hamail.simulation.faults.dice import Dice
 from hamail.simulation.faults.fault import FENCED, Catalogue, Parameters
+from hamail.simulation.faults.places import later
 
 if TYPE_CHECKING:
     from hamail.simulation.world import World
@@ -14,18 +15,16 @@ clocks = Catalogue()
 RATE_PPM_MAX = 49_000  # just under the error that the timings allow for
 SECOND_MS, YEAR_MS = 1000, 31_557_600_000
 EPOCH_MS = 1_767_261_600_000  # the simulated wall clock starts here; back by more than this is before 1970
+JUMPS_MS: tuple[int, ...] = (
+    *(-SECOND_MS, SECOND_MS, -3600 * SECOND_MS, 3600 * SECOND_MS, -10 * YEAR_MS, 10 * YEAR_MS),
+    *(-EPOCH_MS - SECOND_MS, 13 * YEAR_MS),  # before 1970, after 2038
+)
 
 
 @clocks.kind(18, draw=lambda d: {"node": d.of(*d.nodes), "by_ms": d.of(*JUMPS_MS)})
 def wall_jump(world: "World", node: NodeName, by_ms: int) -> None:
     world.remark(f"the wall clock of {node} jumps by {by_ms / SECOND_MS:g} s")
     world.machines[node].wall_jump(by_ms)
-
-
-JUMPS_MS = (
-    *(-SECOND_MS, SECOND_MS, -3600 * SECOND_MS, 3600 * SECOND_MS, -10 * YEAR_MS, 10 * YEAR_MS),
-    *(-EPOCH_MS - SECOND_MS, 13 * YEAR_MS),  # before 1970, after 2038
-)
 
 
 def _draw_rate(d: Dice) -> Parameters:
@@ -48,7 +47,7 @@ def clock_strobe(world: "World", node: NodeName, times: int, period_ms: float) -
     """Fast and slow by turns."""
     for number in range(times):
         ppm = RATE_PPM_MAX if number % 2 else -RATE_PPM_MAX
-        world.agenda.after_ms(number * period_ms, partial(world.machines[node].set_rate, ppm))
+        later(world, number * period_ms, partial(world.machines[node].set_rate, ppm))
 
 
 def _draw_wild(d: Dice) -> Parameters:
@@ -62,4 +61,4 @@ def wild_clock_rate(world: "World", node: NodeName, ppm: int, for_ms: float) -> 
     machine = world.machines[node]
     usual = machine.clock.rate_ppm
     machine.set_rate(ppm)
-    world.agenda.after_ms(for_ms, lambda: machine.set_rate(usual))
+    later(world, for_ms, lambda: machine.set_rate(usual))

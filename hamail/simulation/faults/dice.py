@@ -1,4 +1,4 @@
-"""What one seed draws its faults from. Durations follow the cluster's own timings, so that they hurt at any `detection`."""
+"""What one seed draws its faults from. Durations follow the cluster's own timings: they hurt at any `detection`."""
 
 import random
 from typing import TypeVar

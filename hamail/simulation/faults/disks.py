@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from hamail.model.ids import NodeName
 from hamail.simulation.faults.fault import Catalogue
-from hamail.simulation.faults.places import machine
+from hamail.simulation.faults.places import later, machine
 
 if TYPE_CHECKING:
     from hamail.simulation.world import World
@@ -19,11 +19,13 @@ def hang_disk(world: "World", node: NodeName, for_ms: float) -> None:
     m = machine(world, node)
     world.remark(f"the disk of {m.name} hangs")
     m.hang_disk(True)
-    world.agenda.after_ms(for_ms, partial(m.hang_disk, False))
+    later(world, for_ms, partial(m.hang_disk, False))
 
 
 def _fail(world: "World", node: NodeName, why: str, back_ms: float) -> None:
     m = machine(world, node)
+    if m.daemon is None:
+        return
     world.remark(f"{m.name}: {why}")
     m.break_journal(why)
 

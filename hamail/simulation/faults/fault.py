@@ -1,4 +1,4 @@
-"""A fault is data: when, what kind, with which parameters. A list of them can be run again, cut down, and kept in a file."""
+"""A fault is data: when, what kind, which parameters. A list of them can be run again, cut down, and kept in a file."""
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias

@@ -6,6 +6,7 @@ from hamail.model.ids import DeviceName, NodeName
 from hamail.simulation.faults.dice import Dice
 from hamail.simulation.faults.fault import FENCED, Catalogue, Parameters
 from hamail.simulation.faults.network import isolate
+from hamail.simulation.faults.places import later
 from hamail.simulation.fence_device import Mood
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def device(world: "World", device: DeviceName, mood: str, takes_ms: int, for_ms:
     def repaired() -> None:
         it.mood, it.takes_ms = Mood.WORKS, 200
 
-    world.agenda.after_ms(for_ms, repaired)
+    later(world, for_ms, repaired)
 
 
 def _draw_side(d: Dice) -> Parameters:
@@ -45,7 +46,7 @@ def device_out_of_reach(world: "World", device: DeviceName, node: NodeName, for_
     """From one of the nodes that may use it."""
     world.remark(f"{node} cannot reach the device {device}")
     world.devices[device].unreachable_from.add(node)
-    world.agenda.after_ms(for_ms, lambda: world.devices[device].unreachable_from.discard(node))
+    later(world, for_ms, lambda: world.devices[device].unreachable_from.discard(node))
 
 
 def _draw_bad_fence(d: Dice) -> Parameters:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from hamail.model.ids import NodeName
 from hamail.simulation.faults.dice import Dice
 from hamail.simulation.faults.fault import Catalogue, Parameters
-from hamail.simulation.faults.places import where
+from hamail.simulation.faults.places import later, where
 
 if TYPE_CHECKING:
     from hamail.simulation.world import World
@@ -20,7 +20,7 @@ def _mended(world: "World", pairs: list[tuple[NodeName, NodeName]], for_ms: floa
             world.network.mend(a, b)
         world.remark(f"mended: {', '.join(f'{a} - {b}' for a, b in pairs)}")
 
-    world.agenda.after_ms(for_ms, mend)
+    later(world, for_ms, mend)
 
 
 @network.kind(8, draw=lambda d: {"node": d.node(), "for_ms": d.spell_ms()})
@@ -97,8 +97,8 @@ def flap(world: "World", pair: list[NodeName], period_ms: float, times: int) -> 
     a, b = pair
     world.remark(f"the link {a} - {b} flaps every {period_ms:g} ms")
     for number in range(times):
-        world.agenda.after_ms(number * period_ms, partial(world.network.cut, a, b))
-        world.agenda.after_ms((number + 0.5) * period_ms, partial(world.network.mend, a, b))
+        later(world, number * period_ms, partial(world.network.cut, a, b))
+        later(world, (number + 0.5) * period_ms, partial(world.network.mend, a, b))
 
 
 @network.kind(13, 38, draw=lambda d: {"pair": list(d.two()), "by_ms": d.brief_ms(), "for_ms": d.spell_ms()})
@@ -110,7 +110,7 @@ def slow(world: "World", pair: list[NodeName], by_ms: float, for_ms: float) -> N
     def over() -> None:
         world.network.slow_ms.pop((a, b), None)
 
-    world.agenda.after_ms(for_ms, over)
+    later(world, for_ms, over)
 
 
 @network.kind(13, draw=lambda d: {"node": d.node(), "by_ms": d.brief_ms(), "for_ms": d.spell_ms()})
@@ -132,7 +132,7 @@ def quorum_lost_in_a_move(world: "World", group: str, after_ms: float, for_ms: f
     from hamail.simulation.faults.operators import switchover
 
     switchover(world, group, "standby")
-    world.agenda.after_ms(after_ms, lambda: isolate_all(world, for_ms))
+    later(world, after_ms, lambda: isolate_all(world, for_ms))
 
 
 @network.kind(12, draw=lambda d: {})

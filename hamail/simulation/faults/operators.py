@@ -6,7 +6,7 @@ from hamail.model import commands as c
 from hamail.model.ids import GroupName, NodeName
 from hamail.simulation.faults.dice import Dice
 from hamail.simulation.faults.fault import Catalogue, Parameters
-from hamail.simulation.faults.places import where
+from hamail.simulation.faults.places import later, where
 
 if TYPE_CHECKING:
     from hamail.simulation.world import World
@@ -39,7 +39,7 @@ def standby(world: "World", node: NodeName, for_ms: float) -> None:
     def back() -> None:
         send(world, c.SetStandby(at_ms=world.wall_ms, node=node, standby=False))
 
-    world.agenda.after_ms(for_ms, back)
+    later(world, for_ms, back)
 
 
 @operators.kind(51, draw=lambda d: {"for_ms": d.spell_ms()}, planned=True)
@@ -49,7 +49,7 @@ def maintenance(world: "World", for_ms: float) -> None:
     def over() -> None:
         send(world, c.SetMaintenance(at_ms=world.wall_ms, on=False))
 
-    world.agenda.after_ms(for_ms, over)
+    later(world, for_ms, over)
 
 
 @operators.kind(51, draw=lambda d: {"group": d.of(*d.groups)}, planned=True)

@@ -1,5 +1,6 @@
 """Who is meant: a fault names a node, or the part that a node plays at the moment when it strikes."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hamail.model.ids import NodeName
@@ -23,3 +24,8 @@ def where(world: "World", node: NodeName) -> NodeName:
 
 def machine(world: "World", node: NodeName) -> "Machine":
     return world.machines[where(world, node)]
+
+
+def later(world: "World", delay_ms: float, deed: Callable[[], None]) -> None:
+    """What a fault has in mind for later; void once the chaos is over."""
+    world.agenda.after_ms(delay_ms, lambda: None if world.peace else deed())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from hamail.model.ids import NodeName
 from hamail.simulation.faults.dice import Dice
 from hamail.simulation.faults.fault import Catalogue, Parameters
-from hamail.simulation.faults.places import where
+from hamail.simulation.faults.places import later, where
 
 if TYPE_CHECKING:
     from hamail.simulation.world import World
@@ -38,7 +38,7 @@ def _draw_blackout(d: Dice) -> Parameters:
 def blackout(world: "World", order: list[NodeName], apart_ms: float, back_ms: float, spread_ms: float) -> None:
     """All lose power; those that went first, with the oldest logs, come back first."""
     for number, name in enumerate(order):
-        world.agenda.after_ms(number * apart_ms, partial(_off_for, world, name, back_ms + number * spread_ms))
+        later(world, number * apart_ms, partial(_off_for, world, name, back_ms + number * spread_ms))
 
 
 @power.kind(40, draw=lambda d: {"missing": d.of(*d.nodes), "back_ms": d.back_ms()})
@@ -52,7 +52,7 @@ def boot_loop(world: "World", node: NodeName, times: int, up_ms: float) -> None:
     """It goes down again and again soon after it came up."""
     name = where(world, node)
     for number in range(times):
-        world.agenda.after_ms(number * (up_ms + 100), partial(_off_for, world, name, 100))
+        later(world, number * (up_ms + 100), partial(_off_for, world, name, 100))
 
 
 @power.kind(36, draw=lambda d: {"node": d.of(*d.mail), "returns_ms": d.of(20, 100, 500, 1000)})

@@ -8,7 +8,7 @@ from hamail.model.ids import NodeName
 from hamail.model.messages import ReleaseAnswer
 from hamail.simulation.faults.dice import Dice
 from hamail.simulation.faults.fault import STRONG, Catalogue, Parameters
-from hamail.simulation.faults.places import machine, where
+from hamail.simulation.faults.places import later, machine, where
 
 if TYPE_CHECKING:
     from hamail.simulation.machine import Machine
@@ -42,14 +42,14 @@ def restart_daemon(world: "World", node: NodeName, back_ms: float) -> None:
 @processes.kind(42, draw=lambda d: {"apart_ms": d.of(200, 2000, 8000), "back_ms": d.of(100, 600)}, planned=True)
 def rolling_restart(world: "World", apart_ms: float, back_ms: float) -> None:
     for number, name in enumerate(world.machines):
-        world.agenda.after_ms(number * apart_ms, partial(_end_daemon, world, name, back_ms, say_goodbye=True))
+        later(world, number * apart_ms, partial(_end_daemon, world, name, back_ms, say_goodbye=True))
 
 
 @processes.kind(2, draw=lambda d: {"node": d.node(), "times": d.of(3, 6, 12), "up_ms": d.of(5, 60, 400, 1500)})
 def crash_loop(world: "World", node: NodeName, times: int, up_ms: float) -> None:
     name = where(world, node)
     for number in range(times):
-        world.agenda.after_ms(number * (up_ms + 50), partial(_end_daemon, world, name, 50, say_goodbye=False))
+        later(world, number * (up_ms + 50), partial(_end_daemon, world, name, 50, say_goodbye=False))
 
 
 STEPS = (
@@ -84,7 +84,7 @@ def die_at(world: "World", node: NodeName, step: str, done: bool, back_ms: float
         if m.name != name or _step(effect) != step:
             return False
         if done:
-            world.agenda.after_ms(0, partial(_end_daemon, world, name, back_ms, say_goodbye=False))
+            later(world, 0, partial(_end_daemon, world, name, back_ms, say_goodbye=False))
         else:
             _end_daemon(world, name, back_ms, say_goodbye=False)
         return True
@@ -105,7 +105,7 @@ def die_after_yes(world: "World", back_ms: float) -> None:
     def strike(m: "Machine", effect: fx.Effect) -> bool:
         said_yes = isinstance(effect, fx.Send) and isinstance(effect.message, ReleaseAnswer) and effect.message.yes
         if said_yes:
-            world.agenda.after_ms(0, partial(die, m.name))
+            later(world, 0, partial(die, m.name))
         return said_yes
 
     world.failpoints.append(strike)
@@ -126,7 +126,7 @@ def starve(world: "World", node: NodeName, stall_ms: float, times: int) -> None:
     """It gets to run only now and then."""
     name = where(world, node)
     for number in range(times):
-        world.agenda.after_ms(number * (stall_ms + 60), partial(hang_daemon, world, name, stall_ms))
+        later(world, number * (stall_ms + 60), partial(hang_daemon, world, name, stall_ms))
 
 
 @processes.kind(1, draw=lambda d: {"node": d.mail_node(), "back_ms": d.back_ms()}, survived=STRONG)
@@ -156,4 +156,4 @@ def pause_node(world: "World", node: NodeName, for_ms: float) -> None:
     m = machine(world, node)
     world.remark(f"{m.name} stands still")
     m.pause()
-    world.agenda.after_ms(for_ms, m.resume)
+    later(world, for_ms, m.resume)

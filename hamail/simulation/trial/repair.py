@@ -1,0 +1,102 @@
+"""People who put right what is broken, and do what the cluster asks them for."""
+
+from hamail.model import commands as c
+from hamail.model.ids import GroupName, NodeName
+from hamail.model.state import Phase
+from hamail.simulation.fence_device import Mood
+from hamail.simulation.machine import Machine
+from hamail.simulation.world import World
+
+
+def repair_machine(machine: Machine) -> None:
+    """Whatever was wrong with it: it works, and what had given up is started anew."""
+    machine.start_fails.clear()
+    machine.stop_fails = False
+    machine.start_ms = min(machine.start_ms, 300.0)
+    machine.hang_disk(False)
+    machine.disk.repair()
+    machine.set_rate(max(-49_000, min(49_000, machine.clock.rate_ppm)))
+    machine.resume()
+    if machine.daemon is not None and machine.daemon.hung:
+        machine.daemon.wake()
+    if machine.journal_problem or (machine.daemon is not None and machine.daemon.engine.problem):
+        machine.journal_problem = ""
+        machine.end_daemon()
+    if not machine.powered:
+        machine.power_on()
+    if not machine.witness:
+        machine.start_executor()
+    machine.start_daemon()
+
+
+def mend_links(world: World, nodes: set[NodeName]) -> None:
+    """Between these nodes; what leads to the others stays as it is."""
+    for a in nodes:
+        for b in nodes:
+            world.network.slow_ms.pop((a, b), None)
+            if a != b:
+                world.network.mend(a, b)
+
+
+def repair_devices(world: World) -> None:
+    for device in world.devices.values():
+        device.mood, device.takes_ms = Mood.WORKS, 200
+        device.unreachable_from.clear()
+
+
+def break_for_good(world: World, name: NodeName, how: str) -> None:
+    machine = world.machines[name]
+    machine.returns_ms = machine.reboot_ms = None
+    world.remark(f"{name} stays broken: {how}")
+    match how:
+        case "off":
+            world.power_off(name)
+        case "isolated":
+            world.isolate(name)
+        case "disk":
+            machine.hang_disk(True)
+
+
+class Operators:
+    """They do what `hamailctl status` asks for. Who vouches that a node is off has switched it off."""
+
+    def __init__(self, world: World, look_ms: int) -> None:
+        self._world = world
+        self._look_ms = look_ms
+        self._at_work = True
+        self._look()
+
+    def leave(self) -> None:
+        self._at_work = False
+
+    def _look(self) -> None:
+        if not self._at_work:
+            return
+        self._world.agenda.after_ms(self._look_ms, self._look)
+        state = self._world.state
+        at_ms = self._world.wall_ms
+        if state.maintenance.on:
+            self._send(c.SetMaintenance(at_ms=at_ms, on=False))
+        for name, node in state.nodes.items():
+            if node.standby:
+                self._send(c.SetStandby(at_ms=at_ms, node=name, standby=False))
+        for name in state.spec.groups:
+            self._see_to(name)
+
+    def _see_to(self, name: GroupName) -> None:
+        g, at_ms = self._world.state.group(name), self._world.wall_ms
+        if g.phase is Phase.BLOCKED and g.owner is not None:
+            self._world.power_off(g.owner)
+            self._send(c.FenceConfirmed(at_ms=at_ms, target=g.owner))
+        elif g.phase is not Phase.ACTIVE and (g.failed_on or g.phase in (Phase.FENCING, Phase.IDLE)):
+            self._send(c.Clear(at_ms=at_ms, group=name))
+
+    def _send(self, command: c.AnyCommand) -> None:
+        leader = self._world.log.leader
+        if leader is not None:
+            self._world.remark(f"operator: {type(command).__name__}")
+            self._world.log.propose(leader, command, _ignore)
+
+
+def _ignore(_result: c.Outcome | c.Unknown) -> None:
+    pass
