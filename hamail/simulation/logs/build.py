@@ -4,6 +4,7 @@ import random
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from hamail.simulation.agenda import MS
+from hamail.simulation.logs.malicious import MaliciousLog
 from hamail.simulation.logs.perfect import PerfectLog
 from hamail.simulation.logs.port import Log
 from hamail.simulation.logs.raft import RaftLog
@@ -25,4 +26,4 @@ def build(kind: LogKind, world: "World") -> Log:
             rng,
             world.committed,
         )
-    return RaftLog(world, rng)
+    return RaftLog(world, rng) if kind == "raft" else MaliciousLog(world, rng)
