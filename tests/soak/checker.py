@@ -16,6 +16,7 @@ from tests.lab.oracle import Found, Outcome, Sent, Verdict, final, judge
 from tests.soak.history import History, Record
 
 TOLERANCE_NS = 60 * NS_PER_MS  # between what a process is told and what the recorder's next look sees
+LATE_NS = 300 * NS_PER_MS  # from the last process' end until the kernel has cleared away what it held
 CAUSE_NS = 3_000 * NS_PER_MS  # from the cause of a power-off to the last process' end, on a busy machine
 DUEL_NS = 5_000 * NS_PER_MS
 GRANT = re.compile(r"^(\S+) goes to (\S+) \(epoch (\d+)\)")
@@ -115,11 +116,12 @@ def doubts(history: History) -> Iterator[tuple[str, int, str]]:
 
 
 def watched_otherwise(history: History, start: int, end: int) -> bool:
-    """One node held the store all the time, and nothing of another node arrived on it: that is as good as looking."""
+    """What comes and goes meanwhile writes on the LUN or changes addresses, and neither is missed by sleeping: writes
+    are noted as they arrive, and changes of addresses wait in a queue. So with one node at most there is no doubt."""
     evidence = history.evidence
-    holders = [n for n in evidence.nodes() if any(s <= start and end <= e for s, e in evidence.spans(n, MOUNT))]
-    others = [r for r in history.wrote if r["data"]["from"] <= end and r["t"] >= start and r["node"] not in holders]
-    return len(holders) == 1 and not others
+    nodes = {h.node for h in evidence.holds if h.possible_start < end and h.possible_end > start}
+    nodes |= {r["node"] for r in history.wrote if r["data"]["from"] <= end and r["t"] >= start}
+    return len(nodes) <= 1
 
 
 # S2
@@ -139,12 +141,19 @@ def released_first(history: History) -> Iterator[tuple[str, int, str]]:
 
 
 def was_off(history: History, node: str, t: int) -> bool:
-    """Off at `t`, or between the fence device's answer and `t`: a node may be put on again at once."""
-    states = [(at, on) for at, name, on in history.evidence.power if name == node and at <= t + TOLERANCE_NS]
-    if states and not states[-1][1]:
+    """Off at `t`, or switched off in the moment before and on again; what the recorder is late with is judged by what
+    the node did: a node that is off neither writes nor holds anything."""
+    states = [(at, on) for at, name, on in history.evidence.power if name == node]
+    before = [(at, on) for at, on in states if at <= t]
+    if before and (not before[-1][1] or any(not on and at >= t - CAUSE_NS for at, on in before)):
         return True
-    offs = [at for at, on in states if not on]
-    return bool(offs) and offs[-1] >= t - CAUSE_NS
+    after = next(((at, on) for at, on in states if at > t), None)
+    if after is None or after[1] or after[0] > t + CAUSE_NS:
+        return False
+    late = t + LATE_NS
+    holds = any(h.node == node and h.certain_start < after[0] and h.certain_end > late for h in history.evidence.holds)
+    writes = any(r["node"] == node and t < r["t"] <= after[0] for r in history.wrote)
+    return not holds and not writes
 
 
 # S3

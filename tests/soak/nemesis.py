@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.cluster.ask import NoAnswer, ask
+from hamail.control.client import ControlClient, ControlError
+from tests.cluster.ask import SOCKET, NoAnswer, ask
 from tests.cluster.world import MASTER_PID
 from tests.lab.cluster import MAIL_NODES, NODES, WITNESS
 from tests.lab.instruments import other
@@ -16,8 +17,10 @@ from tests.soak.outfit import state_folder
 from tests.soak.schedule import Fault, Step
 
 STEP_LIMIT_S = 60.0  # for everything that a step does; more is a fault of the lab
-FILL_LIMIT = 12
+FILL_LIMIT = 8
 FILL_LINES = 12_000
+UNFILL_TRIES, UNFILL_PAUSE_S = 20, 0.5
+APPLY_LIMIT_MS = 4000
 FAILURES = (LabError, NodeError, NoAnswer, RuntimeError, OSError, ValueError)  # a node may be gone in the middle
 PROCESS = {
     "hamaild": "$(systemctl show -P MainPID hamaild)",
@@ -207,20 +210,19 @@ class Nemesis:
         """No room is left beside the state, and the log grows until what it has reserved is used up."""
         node = self.lab.nodes[nodes[0]]
         fill(state_folder(node) / "fill")
-        source = ask(self.lab.nodes[WITNESS], "config")["config"]["source"]
-        apply = "cat >/tmp/new.toml; hamailctl config apply /tmp/new.toml --yes --reason soak"
+        told = self.lab.nodes[active]
+        source = ask(told, "config")["config"]["source"]
         for number in range(FILL_LIMIT):
-            longer = source + f"# {number}\n" + "# x\n" * FILL_LINES
-            if self.lab.nodes[active].run(apply, check=False, timeout_s=10, input=longer).returncode:
-                break  # the node that it is said to may be the full one
+            apply(told, source + f"# {number}\n" + "# x\n" * FILL_LINES)
 
         def room() -> None:
             (state_folder(node) / "fill").unlink(missing_ok=True)
             if node.powered:
                 node.run("systemctl restart hamaild", check=False, timeout_s=20)
-            for name in NODES:
-                if self.lab.nodes[name].run(apply, check=False, timeout_s=10, input=source).returncode == 0:
+            for _ in range(UNFILL_TRIES):
+                if any(apply(self.lab.nodes[name], source) for name in MAIL_NODES):
                     return
+                time.sleep(UNFILL_PAUSE_S)
 
         return room
 
@@ -237,6 +239,18 @@ class Nemesis:
             self.lab.pdu_mode = "ok"
 
         return mend
+
+
+def apply(node: Node, source: str) -> bool:
+    """False when it is not in force: the node may be off, or a majority may have no room."""
+    if not node.powered:
+        return False
+    try:
+        client = ControlClient(f"/proc/{node.init()}/root/{SOCKET}", timeout_ms=APPLY_LIMIT_MS)
+        client.apply_config(source, None, "soak")
+    except (ControlError, OSError):
+        return False
+    return True
 
 
 def fill(file: Path) -> None:

@@ -152,7 +152,7 @@ def test_doubt_is_not_a_violation_and_does_not_pass() -> None:
 
 
 def test_a_recorder_that_sleeps_while_the_group_moves_is_in_doubt() -> None:
-    asleep = record(11_600, "blind", why="late", **{"from": 10_900 * MS})
+    asleep = record(11_600, "blind", why="late", **{"from": 9900 * MS})
     assert judge(asleep).inconclusive
     calm = record(9000, "blind", why="late", **{"from": 8000 * MS})
     assert not judge(calm).inconclusive, "its holder was seen before and after, and no other wrote"
