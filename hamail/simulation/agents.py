@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from hamail.executor.kinds import Kind, kind_of
 from hamail.model.ids import Epoch, GroupName, ResourceName
@@ -40,7 +40,8 @@ class Fault(StrEnum):
     WRONG_DEVICE = "its device leads to the storage of another cluster"
 
 
-Done = Callable[[str], None]  # "" or why not
+Done: TypeAlias = Callable[[str], None]  # "" or why not
+After: TypeAlias = Callable[[float, Callable[[], None]], None]  # drops what comes after the operation was cancelled
 
 
 class Agents:
@@ -60,10 +61,14 @@ class Agents:
     # ---- start --------------------------------------------------------------------------------------------------
 
     def start(
-        self, group: GroupSpec, spec: ResourceSpec, epoch: Epoch, after: Callable[[float, Callable[[], None]], None],
+        self,
+        group: GroupSpec,
+        spec: ResourceSpec,
+        epoch: Epoch,
+        after: After,
         done: Done,
-    ) -> None:  # fmt: skip
-        """`after` drops what comes after the operation was cancelled: the agent has been killed then."""
+    ) -> None:
+        """A cancelled operation kills the agent."""
         self._m.world.checker.began(self._m, group.name, spec.name, "start")
         takes_ms = self._m.start_ms * (SLOW_FACTOR if self.has(spec.name, Fault.START_SLOW) else 1)
         limit_ms = spec.start_timeout_ms or START_TIMEOUT_MS
@@ -90,9 +95,14 @@ class Agents:
         return "it exited with code 1" if bad else ""
 
     def _mount(
-        self, group: GroupSpec, spec: ResourceSpec, epoch: Epoch, takes_ms: float,
-        after: Callable[[float, Callable[[], None]], None], done: Done,
-    ) -> None:  # fmt: skip
+        self,
+        group: GroupSpec,
+        spec: ResourceSpec,
+        epoch: Epoch,
+        takes_ms: float,
+        after: After,
+        done: Done,
+    ) -> None:
         """Read the claim, mount, compare it once more, put ours there. Between reading and mounting time passes."""
         lun, node = self._m.world.lun(group.name), self._m.name
         ours = Claim(cluster=self._m.world.spec.name, group=group.name, epoch=epoch, node=node)
@@ -143,9 +153,15 @@ class Agents:
     # ---- stop ---------------------------------------------------------------------------------------------------
 
     def stop(
-        self, group: GroupSpec, spec: ResourceSpec, takes_ms: float, limit_ms: float, end: End,
-        after: Callable[[float, Callable[[], None]], None], done: Callable[[bool], None],
-    ) -> None:  # fmt: skip
+        self,
+        group: GroupSpec,
+        spec: ResourceSpec,
+        takes_ms: float,
+        limit_ms: float,
+        end: End,
+        after: After,
+        done: Callable[[bool], None],
+    ) -> None:
         """`done` is told whether the agent said that it is stopped."""
         self._m.world.checker.began(self._m, group.name, spec.name, "stop")
         name = spec.name

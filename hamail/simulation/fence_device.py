@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hamail.model.actions import RunFence
 from hamail.model.ids import NodeName
+from hamail.simulation.checkers.claims import Hazard
 
 if TYPE_CHECKING:
     from hamail.simulation.world import World
@@ -41,9 +42,13 @@ class FenceDevice:
         return "the device does not answer" if self.mood in (Mood.FAILS, Mood.SILENT) else ""
 
     def run(
-        self, world: "World", by: NodeName, r: RunFence, after: Callable[[float, Callable[[], None]], None],
+        self,
+        world: "World",
+        by: NodeName,
+        r: RunFence,
+        after: Callable[[float, Callable[[], None]], None],
         result: Result,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """What is on its way to the device happens also when its sender has died; `after` lives as long as that."""
         takes_ms, limit_ms = self.takes_ms, r.timeout_ms
 
@@ -51,7 +56,7 @@ class FenceDevice:
             hit = r.target
             if self.mood is Mood.WRONG:
                 hit = self.mixed_up_with or next(n for n, m in world.machines.items() if n != r.target and m.powered)
-            world.checker.cut_by_fence(r, by, hit)
+            world.checker.fences.cut(r, by, hit)
             world.power_off(hit)
 
         if by in self.unreachable_from:
@@ -59,6 +64,7 @@ class FenceDevice:
         elif self.mood is Mood.FAILS:
             after(takes_ms, lambda: result(False, "the device refused", takes_ms))
         elif self.mood is Mood.SLOW:
+            world.checker.hazard(Hazard.FENCE_LATE)
             after(limit_ms, lambda: result(False, f"no answer within {limit_ms / 1000:g} s", limit_ms))
             world.agenda.after_ms(limit_ms + LATE_MS, cut)
         elif self.mood is not Mood.SILENT:

@@ -8,7 +8,7 @@ from hamail.executor.kinds import Kind, kind_of
 from hamail.model import actions as a
 from hamail.model.ids import Epoch, GroupName, ResourceName
 from hamail.model.spec import GroupSpec, ResourceSpec
-from hamail.simulation.agents import STOP_TIMEOUT_MS
+from hamail.simulation.agents import STOP_TIMEOUT_MS, After
 from hamail.simulation.premises import End
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Group:
             epoch=self.epoch, state=self.state, resources=dict(self.resources), soft_ns=soft_ns, hard_ns=hard_ns
         )
 
-    def _begin(self) -> Callable[[float, Callable[[], None]], None]:
+    def _begin(self) -> After:
         """A new operation: what an earlier one had still to do is dropped. Returns its `after`."""
         self._operation += 1
         operation = self._operation
@@ -86,7 +86,7 @@ class Group:
             self.known = True
             self._wave(after)
 
-    def _wave(self, after: Callable[[float, Callable[[], None]], None]) -> None:
+    def _wave(self, after: After) -> None:
         """Start every resource whose dependencies are up."""
         up = frozenset(r for r, s in self.resources.items() if s == "up")
         for resource in ordering.ready_to_start(self.spec.resources, up, frozenset(self.resources)):
@@ -101,9 +101,7 @@ class Group:
         took = self.m.start_ms * len(ordering.waves(self.spec.resources))
         return a.GroupUp(group=self.name, epoch=self.epoch, took_ms=int(took))
 
-    def _began(
-        self, resource: ResourceSpec, after: Callable[[float, Callable[[], None]], None]
-    ) -> Callable[[str], None]:
+    def _began(self, resource: ResourceSpec, after: After) -> Callable[[str], None]:
         def began(why: str) -> None:
             if why:
                 self.resources[resource.name] = "failed"
@@ -211,7 +209,7 @@ class Group:
     def _stop_ordered(
         self,
         chosen: Iterable[ResourceSpec],
-        after: Callable[[float, Callable[[], None]], None],
+        after: After,
         then: Callable[[Left], None],
         budget_ms: float | None = None,
         end: End = End.STOPPED,
@@ -246,7 +244,7 @@ class Group:
     def _stop_one(
         self,
         resource: ResourceSpec,
-        after: Callable[[float, Callable[[], None]], None],
+        after: After,
         then: Callable[[str], None],
         budget_ms: float | None,
         end: End,
@@ -257,34 +255,28 @@ class Group:
         limit_ms = limit_ms if budget_ms is None else min(budget_ms, limit_ms)
         takes_ms = self.m.stop_ms * STOP_SHARE[kind_of(resource)]
 
-        def said(done: bool) -> None:
+        began_ns = self.m.world.now_ns
+
+        def verify() -> None:
+            spent_ms = (self.m.world.now_ns - began_ns) / MS
+            rest_ms = VERIFY_WAIT_MS if budget_ms is None else max(0.0, min(VERIFY_WAIT_MS, budget_ms - spent_ms))
+            self._verify(resource, rest_ms, after, then)
+
+        def kill() -> None:
+            """What an agent's stop has left running."""
+            if not self.m.agents.stays(resource.name):
+                self.m.premises.take(self.name, resource.name, end)
+            verify()
+
+        def said(_done: bool) -> None:
             if self.left_over(resource) and kind_of(resource) is Kind.SERVICE:
-                grace_ms = TERM_GRACE_MS if budget_ms is None else 0.0
-                after(grace_ms, lambda: self._kill(resource, end, after, then))
+                after(TERM_GRACE_MS if budget_ms is None else 0.0, kill)
             else:
-                self._verify(resource, done, after, then)
+                verify()
 
         self.m.agents.stop(self.spec, resource, takes_ms, limit_ms, end, after, said)
 
-    def _kill(
-        self,
-        resource: ResourceSpec,
-        end: End,
-        after: Callable[[float, Callable[[], None]], None],
-        then: Callable[[str], None],
-    ) -> None:
-        """What an agent's stop has left running is killed."""
-        if not self.m.agents.stays(resource.name):
-            self.m.premises.take(self.name, resource.name, end)
-        self._verify(resource, True, after, then)
-
-    def _verify(
-        self,
-        resource: ResourceSpec,
-        _said: bool,
-        after: Callable[[float, Callable[[], None]], None],
-        then: Callable[[str], None],
-    ) -> None:
+    def _verify(self, resource: ResourceSpec, rest_ms: float, after: After, then: Callable[[str], None]) -> None:
         """Whatever the agent said: only what the kernel shows counts."""
         if not self.left_over(resource):
             then("")
@@ -296,7 +288,7 @@ class Group:
                 self.resources[resource.name] = "failed"
             then(_STILL if left else "")
 
-        after(VERIFY_WAIT_MS, look)
+        after(rest_ms, look)
 
     # ---- watching and repairing ---------------------------------------------------------------------------------
 
@@ -377,7 +369,7 @@ class Group:
     def _start_again(
         self,
         todo: list[ResourceSpec],
-        after: Callable[[float, Callable[[], None]], None],
+        after: After,
         told: Callable[[str], None],
     ) -> None:
         """One after the other, in the order of dependencies."""

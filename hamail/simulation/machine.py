@@ -123,6 +123,7 @@ class Machine:
         self._boots += 1
         self._life += 1
         self.powered = True
+        self.world.checker.fences.powered_on(self.name)
         self.paused = False
         self.dog.boot()
         self.ledger = Ledger()

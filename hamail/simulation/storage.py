@@ -6,11 +6,14 @@ nodes that write at once damage each other's files. So it is with ext4 on a real
 """
 
 import random
-from collections.abc import Callable, Hashable
-from typing import TypeAlias
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, TypeAlias
 
 from hamail.model.ids import Epoch, GroupName, NodeName
 from hamail.ocf.claim import Claim, conflict
+
+if TYPE_CHECKING:
+    from hamail.simulation.checkers.gate import Gate
 
 Key: TypeAlias = Hashable
 DAMAGED = "damaged"
@@ -58,12 +61,12 @@ class Mount:
 
 
 class Lun:
-    """`late`: called for a write that lands under an older epoch than one that has landed before."""
+    """`gate` judges every write that lands and every new claim; it prevents nothing."""
 
-    def __init__(self, group: GroupName, rng: random.Random, late: Callable[[str], None]) -> None:
+    def __init__(self, group: GroupName, rng: random.Random, gate: "Gate") -> None:
         self.group = group
         self._rng = rng
-        self._late = late
+        self._gate = gate
         self.durable: dict[Key, object] = {}
         self.claim: Claim | None = None
         self.mounts: dict[NodeName, Mount] = {}
@@ -95,6 +98,7 @@ class Lun:
             return "it was mounted, but not writable"
         refused = conflict(self.claim, ours)
         if not refused:
+            self._gate.claimed(self.group, self.claim, ours)
             self.claim = ours
             self.land(mount, {})
         return refused
@@ -117,12 +121,14 @@ class Lun:
     def land(self, mount: Mount, what: dict[Key, object]) -> None:
         """A write reaches the disk; nothing here asks whether it should."""
         if mount.epoch < self.newest:
-            self._late(
-                f"{mount.node} writes to the storage of {self.group} under epoch {mount.epoch} after a write "
-                f"under epoch {self.newest}"
-            )
+            why = f"{mount.node} writes to {self.group} under epoch {mount.epoch} after a write under {self.newest}"
+            self._gate.late_write(self.group, why)
         self.newest = max(self.newest, mount.epoch)
-        self.durable.update(what)
+        for key, value in what.items():
+            if value is None:
+                self.durable.pop(key, None)
+            else:
+                self.durable[key] = value
         mount.written.update(what)
         for other in self.mounts.values():  # two caches that know nothing of each other
             if other is not mount and not other.read_only:

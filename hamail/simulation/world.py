@@ -11,10 +11,12 @@ from hamail.model.messages import AnyMessage
 from hamail.model.spec import ClusterSpec
 from hamail.model.state import ClusterState
 from hamail.simulation.agenda import MS, Agenda
-from hamail.simulation.checker import Checker
+from hamail.simulation.checkers.checker import Checker
+from hamail.simulation.checkers.claims import Hazard
 from hamail.simulation.fence_device import FenceDevice
 from hamail.simulation.logs.build import LogKind, build
 from hamail.simulation.machine import Machine
+from hamail.simulation.mail import Clients
 from hamail.simulation.network import Network
 from hamail.simulation.storage import Lun
 from hamail.simulation.switch import Switch
@@ -42,6 +44,7 @@ class World:
         self.devices: dict[DeviceName, FenceDevice] = {name: FenceDevice(name) for name in spec.fencing}
         self.luns: dict[GroupName, Lun] = {}  # shared storage
         self.switch = Switch()
+        self.clients: dict[GroupName, Clients] = {}
         self.remarks: list[tuple[int, str]] = []  # what the world did, as opposed to hamail
         self.failpoints: list[Callable[[Machine, fx.Effect], bool]] = []  # true: done with it
         self.peace = False  # the chaos is over: what its faults still had in mind is void
@@ -61,6 +64,8 @@ class World:
             for name, node in sorted(spec.nodes.items())
         }
         self.checker = Checker(self)
+        if log == "malicious":
+            self.checker.hazard(Hazard.FORKED_LOG)
         self.log = build(log, self)
         self.log.start()
 
@@ -76,8 +81,19 @@ class World:
         """Each group has storage of its own."""
         if group not in self.luns:
             rng = random.Random(f"{self.seed} {group}")  # noqa: S311
-            self.luns[group] = Lun(group, rng, lambda what: self.checker.late_write(group, what))
+            self.luns[group] = Lun(group, rng, self.checker.gate)
         return self.luns[group]
+
+    def begin_mail(self, group: GroupName) -> Clients:
+        """Clients send and read from now on."""
+        clients = self.clients[group] = Clients(self, group)
+        clients.begin()
+        return clients
+
+    @property
+    def log_index(self) -> LogIndex:
+        """Newer than every epoch so far."""
+        return self.state.applied
 
     # ---- running ------------------------------------------------------------------------------------------------
 
@@ -127,6 +143,8 @@ class World:
         return self._outcomes.get(found[0]) if found else None
 
     def failpoint(self, machine: Machine, effect: fx.Effect) -> None:
+        if isinstance(effect, fx.Propose):
+            self.checker.proposed(machine, effect.command)
         self.failpoints = [f for f in self.failpoints if not f(machine, effect)]
 
     def daemon_dies_at(self, node: NodeName, kind: str, back_ms: float) -> None:

@@ -11,8 +11,15 @@ from hamail.model.ids import GroupName, NodeName, ResourceName
 from hamail.model.spec import Requirement
 from hamail.model.state import ClusterState
 from hamail.simulation.checkers.active import Active
+from hamail.simulation.checkers.audit import Audit
 from hamail.simulation.checkers.claims import Hazard, unclaimed
+from hamail.simulation.checkers.doubt import Doubt
+from hamail.simulation.checkers.fences import Fences
+from hamail.simulation.checkers.gate import Gate
 from hamail.simulation.checkers.grants import Grants
+from hamail.simulation.checkers.hands_off import HandsOff
+from hamail.simulation.checkers.members import Members
+from hamail.simulation.checkers.status import Status
 from hamail.simulation.checkers.violation import Violation
 
 if TYPE_CHECKING:
@@ -28,12 +35,21 @@ class Checker:
         self.excused: dict[str, int] = {}  # invariant -> how often it broke where nothing was claimed
         self.active = Active(self)
         self.grants = Grants(self)
+        self.gate = Gate(self)
+        self.doubt = Doubt(self)
+        self.fences = Fences(self)
+        self.hands_off = HandsOff(self)
+        self.audit = Audit(self)
+        self.members = Members(self)
+        self.status = Status(self)
         self._finding: Violation | None = None
 
     # ---- findings -----------------------------------------------------------------------------------------------
 
     def look(self) -> None:
         """Call after every event. Raises Violation."""
+        if self.world.now_ns >= self.status.due_ns:
+            self.status.sample()
         if self._finding is not None:
             finding, self._finding = self._finding, None
             raise finding
@@ -63,27 +79,45 @@ class Checker:
     def placed(self, machine: "Machine", group: GroupName, name: ResourceName, thing: "Thing") -> None:
         self.active.placed(machine, group, name, thing)
         self.grants.placed(machine, group, name, thing)
+        self.audit.placed(machine, group, name, thing)
+        self.members.placed(machine, group)
 
     def taken(self, machine: "Machine", group: GroupName, name: ResourceName, thing: "Thing", end: "End") -> None:
         self.active.taken(machine, group, name, thing, end)
 
     def began(self, machine: "Machine", group: GroupName, name: ResourceName, action: str) -> None:
         """An agent was called to start or stop."""
+        self.hands_off.began(machine, group, name, action)
 
     def told(self, machine: "Machine", notice: a.AnyNotice) -> None:
         """An executor says something."""
+        if isinstance(notice, a.GroupUp):
+            self.audit.told(machine, notice)
+        elif isinstance(notice, a.FenceResult):
+            self.fences.told(notice)
+        else:
+            self.doubt.told(machine, notice)
 
-    def cut_by_fence(self, order: a.RunFence, by: NodeName, hit: NodeName) -> None:
-        """A fence device is about to cut the power of `hit`."""
+    def proposed(self, machine: "Machine", command: c.AnyCommand) -> None:
+        """A hamaild wants this in the log."""
+        self.doubt.proposed(machine, command)
 
     def committed(self, before: ClusterState, command: c.AnyCommand, outcome: c.Outcome) -> None:
         """The log has a new entry."""
         if not outcome.accepted:
             return
-        if isinstance(command, c.Grant):
-            self.grants.granted(before, command, outcome.index)
-        elif isinstance(command, c.ApplyConfig):
-            self.active.reconfigured()
-
-    def late_write(self, group: GroupName, what: str) -> None:
-        self.found("S4", group, what)
+        state, index = self.world.state, outcome.index
+        self.hands_off.committed(before, command)
+        self.members.committed(command, state)
+        self.audit.committed(before, command, index, state)
+        match command:
+            case c.Grant():
+                self.grants.granted(before, command, index)
+            case c.OrderFence():
+                self.fences.ordered(command, index, state)
+            case c.FenceDone():
+                self.fences.done(command)
+            case c.ApplyConfig():
+                self.active.reconfigured()
+            case _:
+                pass

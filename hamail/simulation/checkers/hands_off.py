@@ -1,0 +1,29 @@
+"""S14: during maintenance nothing is started, stopped, fenced or granted, by any path."""
+
+from typing import TYPE_CHECKING
+
+from hamail.model import commands as c
+from hamail.model.ids import GroupName, ResourceName
+from hamail.model.state import ClusterState
+
+if TYPE_CHECKING:
+    from hamail.simulation.checkers.checker import Checker
+    from hamail.simulation.machine import Machine
+
+DEEDS = (c.Grant, c.OrderFence, c.OwnerLost, c.OwnerStuck, c.Retry)
+
+
+class HandsOff:
+    def __init__(self, checker: "Checker") -> None:
+        self._c = checker
+
+    def began(self, machine: "Machine", group: GroupName, name: ResourceName, action: str) -> None:
+        """An agent was called on a node that has said that it keeps its hands off."""
+        m = self._c.world.state.maintenance
+        if m.on and machine.name in m.acknowledged:
+            self._c.found("S14", group, f"{machine.name} calls {action} of {name} of {group} during maintenance")
+
+    def committed(self, before: ClusterState, command: c.AnyCommand) -> None:
+        if before.maintenance.on and isinstance(command, DEEDS):
+            group = getattr(command, "group", "")
+            self._c.found("S14", group, f"{type(command).__name__} is accepted during maintenance")

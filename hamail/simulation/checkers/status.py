@@ -1,0 +1,65 @@
+"""O2: what status reports never contradicts the truth for longer than a monitor interval and two seconds."""
+
+from typing import TYPE_CHECKING
+
+from hamail.core import membership
+from hamail.model.ids import GroupName, NodeName
+from hamail.model.state import Phase
+
+if TYPE_CHECKING:
+    from hamail.simulation.checkers.checker import Checker
+    from hamail.simulation.daemon import Daemon
+    from hamail.simulation.machine import Machine
+
+EVERY_NS = 500_000_000
+GRACE_NS = 2_000_000_000
+
+
+class Status:
+    """Asked twice a second of virtual time: a node that hears no majority says so, and is not believed."""
+
+    def __init__(self, checker: "Checker") -> None:
+        self._c = checker
+        self.due_ns = EVERY_NS
+        self._since_ns: dict[tuple[NodeName, GroupName, str], int] = {}
+
+    def sample(self) -> None:
+        now_ns = self._c.world.now_ns
+        self.due_ns = now_ns + EVERY_NS
+        wrong: dict[tuple[NodeName, GroupName, str], int] = {}
+        for machine in self._c.world.machines.values():
+            for group, what in self._contradictions(machine):
+                key = (machine.name, group, what)
+                wrong[key] = self._since_ns.get(key, now_ns)
+                if now_ns - wrong[key] > self._limit_ns(group):
+                    self._c.found("O2", group, f"{machine.name} has said for too long: {what}")
+        self._since_ns = wrong
+
+    def _limit_ns(self, group: GroupName) -> int:
+        spec = self._c.world.state.spec.groups.get(group)
+        interval_ms = max((r.monitor_interval_ms for r in spec.resources), default=0) if spec else 0
+        return interval_ms * 1_000_000 + GRACE_NS
+
+    def _contradictions(self, machine: "Machine") -> list[tuple[GroupName, str]]:
+        daemon, world = machine.daemon, self._c.world
+        if daemon is None or daemon.hung or machine.paused or daemon.engine.problem or world.state.maintenance.on:
+            return []
+        engine, found = daemon.engine, list[tuple[GroupName, str]]()
+        sure = engine.voter.past_barrier and not machine.disk_hangs and not engine.hindrance and _majority(daemon)
+        for group in world.state.spec.groups:
+            g = engine.state.group(group)
+            owner = world.machines[g.owner] if g.owner else None
+            if sure and owner is not None and g.phase is Phase.ACTIVE and not owner.premises.of(group):
+                found.append((group, f"{group} is active on {g.owner}, where nothing of it runs"))
+            here = any(t.epoch for t in machine.premises.of(group).values())
+            blind = not engine.local.connected or not engine.local.cleaning.done
+            if here and not blind and group not in engine.local.held:
+                found.append((group, f"nothing of {group} is held here, where it runs"))
+        return found
+
+
+def _majority(daemon: "Daemon") -> bool:
+    """Does it hear a majority of voters, as `hamailctl status` counts them?"""
+    e = daemon.engine
+    heard = sum(1 for n in e.members.peers if not membership.missed(e.members, n, e.now_ns, e.timings))
+    return (heard + 1) * 2 > len(e.members.peers) + 1
