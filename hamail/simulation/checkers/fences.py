@@ -26,9 +26,11 @@ class Fences:
         self._orders[index] = target
         if command.by == target:
             self._c.found("S12", "", f"{target} is to fence itself")
-        for name, g in state.groups.items():
-            if g.owner == target and g.phase in HELD and g.trigger is not Trigger.FENCE_REQUESTED:
-                self._c.found("S12", name, f"{target} is to be fenced while it validly holds {name} ({g.phase})")
+        owned = [(name, g) for name, g in state.groups.items() if g.owner == target]
+        asked = any(g.trigger is Trigger.FENCE_REQUESTED for _, g in owned)
+        if owned and not asked and all(g.phase in HELD for _, g in owned):
+            names = ", ".join(f"{name} ({g.phase})" for name, g in owned)
+            self._c.found("S12", owned[0][0], f"{target} is to be fenced though it validly holds all it owns: {names}")
 
     def told(self, notice: a.FenceResult) -> None:
         if notice.ok:
