@@ -13,6 +13,10 @@ from hamail.consensus.codec import Ack, Append, Body, CodecError, Envelope, Forw
 from hamail.consensus.port import Send
 from hamail.model.ids import LogIndex, NodeName
 
+# Terms grow by one with each election. One message that could take the whole cluster near the last term that can be
+# written down would end all elections, for good: terms are durable.
+TERM_LEAP_MAX = 2**32
+
 log = structlog.get_logger(__name__)
 
 
@@ -74,6 +78,10 @@ class Link:
             envelope = codec.decode_envelope(payload)
         except CodecError as error:
             log.warning("consensus payload refused", peer=peer, reason=str(error))
+            return None
+        term = max(envelope.term, getattr(envelope.body, "term", 0))
+        if term > self._term() + TERM_LEAP_MAX:
+            log.warning("consensus payload of an impossible term dropped", peer=peer, term=term)
             return None
         stamp = (envelope.incarnation, envelope.sequence)
         if stamp <= self._seen[peer]:

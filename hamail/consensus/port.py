@@ -21,6 +21,9 @@ NOT_LOGGED: LogIndex = 0  # index of an Outcome that was refused before it could
 class Machine(Protocol):
     """The replicated state machine. Deterministic and total: it must never raise, read a clock or roll dice."""
 
+    def refusal(self, sender: NodeName, command: AnyCommand) -> str:
+        """Why another node may not have this in the log, empty when it may. Asked by the leader; not replicated."""
+
     def apply(self, index: LogIndex, command: AnyCommand) -> Outcome:
         """Apply one committed command. `index` is the same on all nodes and only grows."""
 

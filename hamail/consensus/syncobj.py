@@ -52,7 +52,7 @@ Background: TypeAlias = Callable[[Work, Written], None]
 """Run the work anywhere, then call back in the thread that ticks."""
 
 MS = 1_000_000  # ns
-MAX_INBOX = 4096
+MAX_INBOX_BYTES = 16 * 1024 * 1024  # from each peer, until the next tick; Raft repeats what is dropped
 MAX_JOURNAL_BYTES = 32 * 1024 * 1024  # compact early where commands are large
 DISK_SLOW_MS = 1000
 STEP_DOWN_REPEAT_MS = 1000
@@ -112,7 +112,8 @@ class SyncObjConsensus:
         self._compact_entries = compact_entries
         self._proposals = Proposals(timings.propose_ms, timings.raft_append_ms)
         self._election = Election(node, self._majority, timings.election_min_ms, timings.election_max_ms, rng)
-        self._inbox: deque[tuple[NodeName, Envelope]] = deque(maxlen=MAX_INBOX)
+        self._inbox: deque[tuple[NodeName, Envelope]] = deque()
+        self._inbox_bytes = dict.fromkeys(self._peers, 0)
         self._forwarded: list[tuple[NodeName, Forward]] = []
         self._votes: tuple[int, set[NodeName]] = (0, set())
         self._problem = ""
@@ -222,6 +223,7 @@ class SyncObjConsensus:
         with seams.acting(self._seat):
             while self._inbox:
                 self._handle(*self._inbox.popleft())
+            self._inbox_bytes = dict.fromkeys(self._peers, 0)
             if stalled:
                 self._election.stall(now_ns)
             self._hand_over_proposals()
@@ -286,7 +288,7 @@ class SyncObjConsensus:
     def _hand_over_proposals(self) -> None:
         """All messages are handled by now, so PySyncObj logs these in this tick or refuses them; it passes none on."""
         for peer, forward in self._forwarded:
-            if self._is_leader:
+            if self._is_leader and self._may_say(peer, forward.command):
                 self._submit(forward.command, forward.number, peer)
             else:
                 self._link.post(peer, NotLeader(forward.number))
@@ -304,6 +306,15 @@ class SyncObjConsensus:
                 self._submit(proposed.command, proposed.number, None)
             else:
                 self._link.post(leader, Forward(proposed.number, proposed.command))
+
+    def _may_say(self, peer: NodeName, logged: bytes) -> bool:
+        """A peer, known by its certificate, proposes in its own name only, and only what the machine takes from it."""
+        proposal = codec.decode_command(logged)
+        forged = proposal.proposer != peer
+        why = f"it is signed {proposal.proposer}" if forged else self._machine.refusal(peer, proposal.command)
+        if why:
+            log.warning("command refused", peer=peer, command=type(proposal.command).__name__, reason=why)
+        return not why
 
     def _submit(self, command: bytes, number: int, asked_by: NodeName | None) -> None:
         """Into this leader's log. Success shows when the command is applied; only a sure failure is of interest."""
@@ -342,6 +353,9 @@ class SyncObjConsensus:
             return
         envelope = self._link.accept(peer, payload)
         if envelope is not None:
+            self._inbox_bytes[peer] += len(payload)
+            if self._inbox_bytes[peer] > MAX_INBOX_BYTES:
+                return
             self._inbox.append((peer, envelope))
             self._wake()
 

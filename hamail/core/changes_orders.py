@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from hamail.core.changes_nodes import known
 from hamail.core.draft import Draft, Rejected
 from hamail.core.proof import DOUBTFUL, RUNNING
+from hamail.core.timing import problems
 from hamail.core.transitions import What
 from hamail.model import commands as c
 from hamail.model.spec import ClusterSpec, GroupSpec
@@ -126,6 +127,8 @@ def apply_config(d: Draft, command: c.ApplyConfig) -> None:
     current = d.config
     if command.expected_revision != current.revision:
         raise Rejected(f"the configuration is at revision {current.revision}, not {command.expected_revision}")
+    if unusable := problems(command.spec.detection_ms, command.spec.watchdog_timeout_s):
+        raise Rejected("; ".join(unusable))
     if current.revision:
         _check_change(d, command.spec)
     before, d.spec = d.spec, command.spec

@@ -97,6 +97,8 @@ class Engine:
     def message(self, sender: NodeName, message: AnyMessage, now_ns: int, at_ms: int) -> list[Effect]:
         """A message from an authenticated peer."""
         self._clock(now_ns, at_ms)
+        if sender not in self.members.peers:
+            return self._drain()
         match message:
             case Heartbeat():
                 self.members = membership.hear(self.members, sender, message, now_ns)
@@ -108,8 +110,7 @@ class Engine:
             case ReleaseRequest():
                 self.emit(*self.release(sender, message))
             case ReleaseAnswer():
-                if sender in self.members.peers:
-                    self.lead.count(sender, message)
+                self.lead.count(sender, message)
             case Raft():
                 raise AssertionError("raft messages go to the consensus adapter")
         return self._drain()

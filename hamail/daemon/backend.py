@@ -9,6 +9,7 @@ from hamail.control.port import NotProposed
 from hamail.core import explain, placement
 from hamail.core.changes_orders import NODES_ARE_FIXED
 from hamail.core.facts import Facts
+from hamail.core.provenance import operator_refusal
 from hamail.daemon import agent_check
 from hamail.daemon.shell import Shell, wall_ms
 from hamail.model.commands import AnyCommand, Outcome, Unknown
@@ -87,6 +88,8 @@ class DaemonBackend:
             raise NotProposed(f"this node takes no part: {self._engine.problem}")
         if not self._engine.state.config.revision:
             raise NotProposed("the cluster has not started yet: no majority of nodes has been reached")
+        if why_not := operator_refusal(self._engine.state, self._engine.me, command):
+            raise NotProposed(why_not)
         result: asyncio.Future[Outcome | Unknown] = asyncio.get_running_loop().create_future()
 
         def done(outcome: object) -> None:

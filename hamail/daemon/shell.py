@@ -11,6 +11,7 @@ import structlog
 from hamail.consensus.port import Consensus, ConsensusHealth
 from hamail.core.effects import Ask, Effect, Note, Propose, SaveBarred, Send, Transfer
 from hamail.core.engine import Engine
+from hamail.core.provenance import refusal
 from hamail.daemon.barred import BarredError, BarredFile
 from hamail.model.actions import AnyNotice, AnyRequest, Extend
 from hamail.model.commands import AnyCommand, Outcome
@@ -37,6 +38,9 @@ class EngineMachine:
     def __init__(self, engine: Engine, applied: Callable[[], None]) -> None:
         self._engine = engine
         self._applied = applied
+
+    def refusal(self, sender: NodeName, command: AnyCommand) -> str:
+        return refusal(self._engine.state, sender, command)
 
     def apply(self, index: LogIndex, command: AnyCommand) -> Outcome:
         outcome = self._engine.apply(index, command)

@@ -35,6 +35,9 @@ class ListMachine:
         self.applied: list[tuple[int, str]] = []
         self.raise_on: str | None = None
 
+    def refusal(self, sender: str, command: AnyCommand) -> str:
+        return ""
+
     def apply(self, index: int, command: AnyCommand) -> Outcome:
         assert isinstance(command, Annotate)
         if self.raise_on is not None and command.event == self.raise_on:
