@@ -63,6 +63,9 @@ class SimulatedDisk(MemoryDisk):
         self.fail.clear()
         self._failing_syncs = 0
 
+    def files(self) -> list[Path]:
+        return sorted(self._names)
+
     def flip_bit(self, path: Path) -> bool:
         """One bit of what stands in the file; zeros behind its content are left alone. False: there is no file."""
         inode = self._names.get(path)

@@ -223,7 +223,7 @@ class Machine:
     # ---- processes ----------------------------------------------------------------------------------------------
 
     def start_daemon(self) -> None:
-        if self.daemon is not None:
+        if self.daemon is not None or not self.powered:
             return
         self._lives += 1
         self.daemon = Daemon(self, f"{self.name}-{self._lives}")
@@ -237,7 +237,7 @@ class Machine:
 
     def start_executor(self) -> None:
         """It first stops what an earlier executor has left running; only then does it feed the watchdog and answer."""
-        if self.executor is not None:
+        if self.executor is not None or not self.powered:
             return
         self._lives += 1
         self.executor = Executor(

@@ -66,6 +66,7 @@ class World:
         self.checker = Checker(self)
         if log == "malicious":
             self.checker.hazard(Hazard.FORKED_LOG)
+        self.log_kind = log
         self.log = build(log, self)
         self.log.start()
 
@@ -188,7 +189,8 @@ class World:
     # ---- inside -------------------------------------------------------------------------------------------------
 
     def _life(self, name: NodeName) -> object | None:
-        return self.machines[name].daemon
+        machine = self.machines.get(name)  # a wrong file may name a node that does not exist
+        return None if machine is None else machine.daemon
 
     def _deliver(self, sender: NodeName, receiver: NodeName, message: AnyMessage) -> None:
         daemon = self.machines[receiver].daemon

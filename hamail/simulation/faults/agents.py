@@ -4,8 +4,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hamail.model.ids import GroupName, NodeName, ResourceName
+from hamail.simulation.agents import Fault
 from hamail.simulation.faults.dice import Dice
-from hamail.simulation.faults.fault import STRONG, Catalogue, Parameters
+from hamail.simulation.faults.fault import STRONG, Catalogue, Draw, Parameters
 from hamail.simulation.faults.places import later, machine
 
 if TYPE_CHECKING:
@@ -63,3 +64,44 @@ def slow_starts(world: "World", node: NodeName, start_ms: float, for_ms: float) 
     m = machine(world, node)
     usual, m.start_ms = m.start_ms, start_ms
     later(world, for_ms, partial(setattr, m, "start_ms", min(usual, 300.0)))
+
+
+LYING = (Fault.START_EMPTY, Fault.START_UNSAID, Fault.UNKNOWN_EXIT, Fault.FALSE_ALARM, Fault.BLIND, Fault.STOP_LIES)
+HANGING = (Fault.START_HANGS, Fault.START_SLOW, Fault.START_FAILS, Fault.WRONG_DEVICE, Fault.STOP_UNSAID)
+STAYING = (Fault.STOP_HANGS, Fault.STOP_FAILS, Fault.UNKILLABLE)
+
+
+def _draw_agent(*faults: Fault) -> Draw:
+    def draw(d: Dice) -> Parameters:
+        return {
+            "node": d.mail_node(),
+            "resource": d.of(*RESOURCES),
+            "fault": str(d.of(*faults)),
+            "for_ms": 2 * d.spell_ms(),
+        }
+
+    return draw
+
+
+def _agent(world: "World", node: NodeName, resource: ResourceName, fault: str, for_ms: float) -> None:
+    m = machine(world, node)
+    world.remark(f"agent of {resource} on {m.name}: {fault}")
+    m.agents.add(resource, Fault(fault))
+    later(world, for_ms, lambda: m.agents.faults.get(resource, set()).discard(Fault(fault)))
+
+
+@agents.kind(27, 32, draw=_draw_agent(*LYING))
+def lying_agent(world: "World", node: NodeName, resource: ResourceName, fault: str, for_ms: float) -> None:
+    """What it says is not what it did."""
+    _agent(world, node, resource, fault, for_ms)
+
+
+@agents.kind(26, draw=_draw_agent(*HANGING))
+def hanging_agent(world: "World", node: NodeName, resource: ResourceName, fault: str, for_ms: float) -> None:
+    _agent(world, node, resource, fault, for_ms)
+
+
+@agents.kind(29, 30, draw=_draw_agent(*STAYING), survived=STRONG)
+def staying_service(world: "World", node: NodeName, resource: ResourceName, fault: str, for_ms: float) -> None:
+    """It cannot be stopped, or only by force."""
+    _agent(world, node, resource, fault, for_ms)

@@ -4,6 +4,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hamail.model.ids import NodeName
+from hamail.simulation.checkers.claims import Hazard
 from hamail.simulation.faults.dice import Dice
 from hamail.simulation.faults.fault import FENCED, Catalogue, Parameters
 from hamail.simulation.faults.places import later
@@ -60,5 +61,6 @@ def wild_clock_rate(world: "World", node: NodeName, ppm: int, for_ms: float) -> 
     world.remark(f"the clock of {node} runs wrong by {ppm} ppm")
     machine = world.machines[node]
     usual = machine.clock.rate_ppm
+    world.checker.hazard(Hazard.WILD_CLOCK)
     machine.set_rate(ppm)
     later(world, for_ms, lambda: machine.set_rate(usual))

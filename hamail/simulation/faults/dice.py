@@ -20,6 +20,7 @@ class Dice:
         self.mail = tuple(n for n in self.nodes if not spec.nodes[n].witness)
         self.devices = tuple(sorted(spec.fencing))
         self.groups = tuple(sorted(spec.groups))
+        self.frail: NodeName = rng.choice(self.nodes)  # the only one whose disk forgets: no log survives more
 
     def of(self, *values: T) -> T:
         return self.rng.choice(values)

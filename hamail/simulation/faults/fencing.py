@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hamail.simulation.world import World
 
 fencing = Catalogue()
+LIARS = (Mood.LIES, Mood.WRONG)
 HONEST = (Mood.WORKS, Mood.FAILS, Mood.SLOW, Mood.SILENT)
 
 
@@ -59,3 +60,18 @@ def needed_fence_fails(world: "World", mood: str, fails_for_ms: float, for_ms: f
     for name in world.devices:
         device(world, name, mood, 200, fails_for_ms)
     isolate(world, "owner", for_ms)
+
+
+@fencing.kind(
+    34, draw=lambda d: {"device": d.of(*d.devices), "mood": str(d.of(*LIARS)), "for_ms": 3 * d.spell_ms()}, survived=()
+)
+def lying_device(world: "World", device: DeviceName, mood: str, for_ms: float) -> None:
+    """It says off and is not, or hits another node. Nothing survives that but the claim on the storage."""
+    it = world.devices[device]
+    it.mood = Mood(mood)
+    world.remark(f"the device {device} {mood}")
+
+    def replaced() -> None:
+        it.mood = Mood.WORKS
+
+    later(world, for_ms, replaced)

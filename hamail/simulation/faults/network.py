@@ -139,3 +139,45 @@ def quorum_lost_in_a_move(world: "World", group: str, after_ms: float, for_ms: f
 def reconnect(world: "World") -> None:
     world.remark("all links are well")
     world.network.heal()
+
+
+def _draw_noise(d: Dice) -> Parameters:
+    return {
+        "pair": list(d.two()),
+        "loss": d.of(0.01, 0.1, 0.3),
+        "jitter_ms": d.of(0, 20, 300),
+        "breaks_ms": d.of(0, 300, 3000),
+        "for_ms": 2 * d.spell_ms(),
+    }
+
+
+@network.kind(13, 17, draw=_draw_noise)
+def noisy_link(
+    world: "World", pair: list[NodeName], loss: float, jitter_ms: float, breaks_ms: float, for_ms: float
+) -> None:
+    """Packets are lost and late; connections break and are dialled again."""
+    a, b = pair
+    world.remark(f"the link {a} - {b} is noisy")
+    for way in ((a, b), (b, a)):
+        world.network.loss[way] = loss
+        if jitter_ms:
+            world.network.jitter_ms[way] = jitter_ms
+        if breaks_ms:
+            world.network.flap_ms[way] = breaks_ms
+
+    def over() -> None:
+        for way in ((a, b), (b, a)):
+            for noise in (world.network.loss, world.network.jitter_ms, world.network.flap_ms):
+                noise.pop(way, None)
+
+    later(world, for_ms, over)
+
+
+@network.kind(17, draw=lambda d: {"node": d.node()})
+def drop_connections(world: "World", node: NodeName) -> None:
+    """All connections of a node break at once."""
+    name = where(world, node)
+    for other in world.machines:
+        if other != name:
+            world.network.drop(name, other)
+            world.network.drop(other, name)

@@ -6,7 +6,7 @@ from hamail.model import commands as c
 from hamail.model.ids import GroupName, NodeName
 from hamail.simulation.faults.dice import Dice
 from hamail.simulation.faults.fault import Catalogue, Parameters
-from hamail.simulation.faults.places import later, where
+from hamail.simulation.faults.places import later, machine, where
 
 if TYPE_CHECKING:
     from hamail.simulation.world import World
@@ -70,3 +70,16 @@ def switched_off_and_confirmed(world: "World", node: NodeName, back_ms: float) -
     name = where(world, node)
     power_cut(world, name, back_ms)
     send(world, c.FenceConfirmed(at_ms=world.wall_ms, target=name))
+
+
+def _draw_by_hand(d: Dice) -> Parameters:
+    return {"node": d.mail_node(), "group": d.of(*d.groups), "resource": d.of("store", "postfix", "dovecot", "address")}
+
+
+@operators.kind(52, draw=_draw_by_hand, survived=())
+def started_by_hand(world: "World", node: NodeName, group: GroupName, resource: str) -> None:
+    """A person starts something where it may not be. hamail can only remove it again."""
+    m = machine(world, node)
+    if m.powered and resource not in m.running.get(group, ()):
+        world.remark(f"somebody starts {resource} of {group} on {m.name} by hand")
+        m.by_hand(group, resource)

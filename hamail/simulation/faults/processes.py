@@ -7,8 +7,9 @@ from hamail.core import effects as fx
 from hamail.model.ids import NodeName
 from hamail.model.messages import ReleaseAnswer
 from hamail.simulation.faults.dice import Dice
-from hamail.simulation.faults.fault import STRONG, Catalogue, Parameters
+from hamail.simulation.faults.fault import FENCED, STRONG, Catalogue, Parameters
 from hamail.simulation.faults.places import later, machine, where
+from hamail.simulation.watchdog import Dog
 
 if TYPE_CHECKING:
     from hamail.simulation.machine import Machine
@@ -157,3 +158,28 @@ def pause_node(world: "World", node: NodeName, for_ms: float) -> None:
     world.remark(f"{m.name} stands still")
     m.pause()
     later(world, for_ms, m.resume)
+
+
+@processes.kind(7, draw=lambda d: {"node": d.mail_node(), "for_ms": d.spell_ms()}, survived=FENCED)
+def pause_guest(world: "World", node: NodeName, for_ms: float) -> None:
+    """A virtual machine is paused: its clocks and its watchdog stand still with it."""
+    m = machine(world, node)
+    world.remark(f"{m.name}, a guest, stands still with its clocks")
+    m.pause_guest()
+    later(world, for_ms, m.resume)
+
+
+def _draw_dog(d: Dice) -> Parameters:
+    return {"node": d.of(*d.mail), "mood": str(d.of(Dog.LATE, Dog.DEAD)), "for_ms": 2 * d.spell_ms()}
+
+
+@processes.kind(37, draw=_draw_dog, survived=FENCED)
+def bad_watchdog(world: "World", node: NodeName, mood: str, for_ms: float) -> None:
+    dog = world.machines[node].dog
+    dog.mood = Dog(mood)
+    world.remark(f"the watchdog of {node} {mood}")
+
+    def replaced() -> None:
+        dog.mood = Dog.WORKS
+
+    later(world, for_ms, replaced)

@@ -3,8 +3,11 @@
 from hamail.model import commands as c
 from hamail.model.ids import GroupName, NodeName
 from hamail.model.state import Phase
+from hamail.simulation.faults.clocks import RATE_PPM_MAX
+from hamail.simulation.faults.disks import renew, usual_speed
 from hamail.simulation.fence_device import Mood
 from hamail.simulation.machine import Machine
+from hamail.simulation.watchdog import Dog
 from hamail.simulation.world import World
 
 
@@ -12,21 +15,28 @@ def repair_machine(machine: Machine) -> None:
     """Whatever was wrong with it: it works, and what had given up is started anew."""
     machine.start_fails.clear()
     machine.stop_fails = False
+    machine.agents.heal()
     machine.start_ms = min(machine.start_ms, 300.0)
-    machine.hang_disk(False)
-    machine.disk.repair()
-    machine.set_rate(max(-49_000, min(49_000, machine.clock.rate_ppm)))
+    machine.dog.mood = Dog.WORKS
+    usual_speed(machine)
+    machine.set_rate(max(-RATE_PPM_MAX, min(RATE_PPM_MAX, machine.clock.rate_ppm)))
     machine.resume()
+    given_up = machine.journal_problem or (machine.daemon is not None and machine.daemon.engine.problem)
+    machine.repair_disk()
     if machine.daemon is not None and machine.daemon.hung:
         machine.daemon.wake()
-    if machine.journal_problem or (machine.daemon is not None and machine.daemon.engine.problem):
-        machine.journal_problem = ""
-        machine.end_daemon()
     if not machine.powered:
         machine.power_on()
     if not machine.witness:
         machine.start_executor()
     machine.start_daemon()
+    if given_up or (machine.daemon is not None and machine.daemon.engine.problem):
+        renew(machine)
+    for lun in machine.world.luns.values():
+        for trouble in (lun.cut_off, lun.hung, lun.mounted_read_only):
+            trouble.discard(machine.name)
+    machine.world.switch.cut_off.discard(machine.name)
+    machine.world.switch.deaf = False
 
 
 def mend_links(world: World, nodes: set[NodeName]) -> None:
@@ -73,6 +83,8 @@ class Operators:
         if not self._at_work:
             return
         self._world.agenda.after_ms(self._look_ms, self._look)
+        if self._world.peace:
+            self._see_to_disks()
         state = self._world.state
         at_ms = self._world.wall_ms
         if state.maintenance.on:
@@ -82,6 +94,13 @@ class Operators:
                 self._send(c.SetStandby(at_ms=at_ms, node=name, standby=False))
         for name in state.spec.groups:
             self._see_to(name)
+
+    def _see_to_disks(self) -> None:
+        """A hamaild that has given up on what its disk holds, where the disk is said to work."""
+        for machine in self._world.machines.values():
+            daemon = machine.daemon
+            if machine.powered and not machine.disk_hangs and daemon is not None and daemon.engine.problem:
+                renew(machine)
 
     def _see_to(self, name: GroupName) -> None:
         g, at_ms = self._world.state.group(name), self._world.wall_ms
