@@ -31,6 +31,7 @@ PROCESS = {
     "qmgr": "$(pgrep -x qmgr)",
     "canary": "$(systemctl show -P MainPID canary)",
 }
+SERVICES = ("dovecot", "postfix", "qmgr", "canary")
 BUSY = "trap '' TERM HUP INT; cd /srv/mail; exec 3>>/srv/mail/held; while :; do sleep 1; done"
 
 Undo = Callable[[], object]
@@ -61,6 +62,8 @@ class Nemesis:
 
     @staticmethod
     def targets(fault: Fault, active: str) -> tuple[str, ...]:
+        if fault.parameters.get("process") in SERVICES:
+            return (active,)  # they run nowhere else
         standby = other(active)
         roles = {"active": (active,), "standby": (standby,), "witness": (WITNESS,), "both": MAIL_NODES, "all": NODES}
         return roles[fault.role]
@@ -125,10 +128,7 @@ class Nemesis:
         return go_on
 
     def _kill_process(self, fault: Fault, nodes: tuple[str, ...], _active: str) -> None:
-        process = fault.parameters["process"]
-        if process in ("dovecot", "postfix", "qmgr", "canary"):
-            nodes = (_active,)
-        self._signal(self.lab.nodes[nodes[0]], "KILL", process)
+        self._signal(self.lab.nodes[nodes[0]], "KILL", fault.parameters["process"])
 
     def _kill_witness(self, _fault: Fault, nodes: tuple[str, ...], _active: str) -> None:
         self._signal(self.lab.nodes[nodes[0]], "KILL", "hamaild")
