@@ -195,7 +195,7 @@ class Actions:
         return await self._order(request, body, prepare)
 
     async def _order(self, request: web.Request, body: Request, prepare: Prepare) -> web.Response:
-        header = request.headers.get(REQUEST_HEADER, "")
+        header = request.headers.get(REQUEST_HEADER, "").encode("utf-8", "replace").decode()  # it may be any bytes
         if header and body.request and header != body.request:
             raise errors.bad_request(f"request: '{body.request[:80]}' differs from the header {REQUEST_HEADER}")
         check_reason(body.reason)
