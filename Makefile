@@ -6,7 +6,7 @@ LAB ?= lab
 export HAMAIL_LAB := $(LAB)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages check test unit-test cluster-test demo bench simulate mutants soak fuzz coverage lab exec lab-down lab-status install clean
+.PHONY: help venv packages check test unit-test model cluster-test demo bench simulate mutants soak fuzz coverage lab exec lab-down lab-status install clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,10 @@ test: ## everything, ends with counts; needs root for the lab
 
 unit-test: venv ## the tests that need no lab
 	@tools/test.sh quick
+
+model: venv ## the model of the lease protocol, every variant, as a table; needs spin and gcc
+	@tools/setup.sh tests
+	@$(BIN)/python -m tests.model.check
 
 cluster-test: packages venv ## the tests on real nodes only
 	@tools/test.sh cluster

@@ -18,7 +18,7 @@ losetup:mount
 nsenter:util-linux
 "
 
-# The agents are tried on real services and file systems, in namespaces of their own.
+# The agents are tried on real services and file systems, in namespaces of their own; the model is checked with spin.
 TEST_PACKAGES="
 postfix:postfix
 dovecot:dovecot-imapd
@@ -29,6 +29,8 @@ ip:iproute2
 mke2fs:e2fsprogs
 losetup:mount
 nsenter:util-linux
+spin:spin
+gcc:gcc
 "
 
 say() {

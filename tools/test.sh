@@ -31,7 +31,7 @@ rm -f build/test-*.xml
 if [ "$what" != cluster ]; then tools/setup.sh tests || failed="$failed packages"; fi
 if [ "$what" != quick ]; then tools/setup.sh packages || failed="$failed packages"; fi
 make -s venv || exit 1
-[ "$what" = cluster ] || run quick tests/unit tests/consensus tests/scenario tests/simulation tests/fuzz
+[ "$what" = cluster ] || run quick tests/unit tests/consensus tests/scenario tests/simulation tests/model tests/fuzz
 if [ "$what" != quick ]; then
     if lacks=$(.venv/bin/python -m tests.lab check); then
         run cluster tests/cluster
