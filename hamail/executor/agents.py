@@ -118,7 +118,10 @@ class Agents:
     async def metadata(self, name: str) -> Metadata:
         """The agent's meta-data, cached until its file changes. Raises AgentError."""
         path = self.locate(name)
-        found = path.stat()
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise AgentError(f"agent {name} is not run: {error}") from error
         key = (str(path), found.st_ino, found.st_mtime_ns, found.st_size)
         async with self._reading.setdefault(name, asyncio.Lock()):
             if key not in self._cache:

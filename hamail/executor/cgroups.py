@@ -4,6 +4,8 @@ Every resource has two sets: `service` (what its start left running) and `action
 """
 
 import contextlib
+import errno
+import logging
 import os
 import signal
 import time
@@ -19,12 +21,16 @@ _ROUND_PAUSE_S = 0.002
 
 
 class ProcessSet(Protocol):
+log = logging.getLogger("hamail.executor.cgroups")
+
     """A named set of processes; membership is inherited by children, however often they fork."""
 
     name: str
 
     def join_files(self) -> tuple[str, ...]:
         """Files to which a new process writes "0" to become a member."""
+    # `pids` raises OSError when they cannot be seen (e.g. no free descriptor): that is not "there are none".
+
 
     def environment(self) -> dict[str, str]:
         """Variables that a new process must have to become a member."""
@@ -164,19 +170,26 @@ def _named(name: str, mounts: list[Path]) -> list[Path]:
 
 
 def pids_below(path: Path) -> list[int]:
-    """Live processes in a cgroup and all below it; zombies do not count."""
+    """Live processes in a cgroup and all below it; zombies do not count. Raises OSError when they cannot be seen."""
     pids: set[int] = set()
-    for folder, _, _ in os.walk(path):  # not glob: that raises when a cgroup goes away between its listing and its turn
+    # not glob: that raises when a cgroup goes away between its listing and its turn
+    for folder, _, _ in os.walk(path, onerror=_unless_gone):
         try:
             # 0 stands for a process of another pid namespace
             pids.update(int(line) for line in Path(folder, "cgroup.procs").read_text().split() if line != "0")
-        except (OSError, ValueError):
-            continue  # the cgroup went away between the listing and the read
+        except OSError as error:
+            _unless_gone(error)
     return sorted(pid for pid in pids if not is_zombie(pid))
 
 
 def kill_cgroup(path: Path) -> None:
     """SIGKILL everything in a cgroup and below it."""
+def _unless_gone(error: OSError) -> None:
+    """Raises it unless it says that the cgroup has gone away, or that its processes are listed one level up."""
+    if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTDIR, errno.EOPNOTSUPP):
+        raise error
+
+
     if not _kill_at_once(path):
         for _round in range(KILL_ROUNDS_MAX):
             pids = pids_below(path)
@@ -202,7 +215,8 @@ def describe(pid: int) -> str:
 def is_zombie(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (OSError, IndexError):
+    """Raises OSError when it cannot be seen."""
+    except (FileNotFoundError, ProcessLookupError, IndexError):
         return True  # gone altogether
 
 
@@ -216,7 +230,11 @@ def _kill_at_once(path: Path) -> bool:
 
 def _signal_each(processes: ProcessSet, number: int) -> None:
     for _round in range(KILL_ROUNDS_MAX):
-        pids = processes.pids()
+        try:
+            pids = processes.pids()
+        except OSError as error:
+            log.warning("processes of %s cannot be seen, so not signalled: %s", processes.name, error)
+            return
         for pid in pids:
             _send(pid, number)
         if number != signal.SIGKILL or not pids:
@@ -234,7 +252,7 @@ def _send(pid: int, number: int) -> None:
 def _environment_of(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return b""
 
 

@@ -88,7 +88,9 @@ class Executor:
         self._listener: Callable[[AnyNotice], None] = _nobody_listens
         self._deadman = Deadman(self._soft_passed, self._hard_passed)
         self._police = Police(self._free_groups, self._evict, self.tell)
+        self._left: tuple[Held, ...] = ()  # of the executor before this one, untouched because of maintenance
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stale = False  # the ledger does not say what it should
         loop = asyncio.get_running_loop()
         self._timer = BootTimer(loop, self._check_deadlines)
         self._events = AddressEvents(self._addresses_changed)
@@ -110,7 +112,7 @@ class Executor:
         """
         page = self._ledger.page
         left: list[str] = []
-        self._last_epoch = {held.spec.name: held.epoch for held in page.groups}
+        self._last_epoch = page.epochs | {held.spec.name: held.epoch for held in page.groups}
         if page.maintenance:
             log.warning("maintenance: what an executor before this one has left running stays as it is")
             self._cluster = page.cluster
@@ -120,13 +122,14 @@ class Executor:
             names = ", ".join(held.spec.name for held in page.groups)
             log.warning("an executor has died here while it held %s: stopping that", names)
             self._cluster = page.cluster
+            self._left = page.groups
             left = [words for held in page.groups if (words := await self._clean_one(held.spec))]
         doomed = "; ".join(left) or page.doomed
         if doomed:
             self._doom(doomed)
             return
         if not page.maintenance:
-            self._remember(Page(boot_id=page.boot_id))
+            self._note()
         self.watchdog.arm()
 
     async def run(self) -> None:
@@ -142,12 +145,15 @@ class Executor:
             await asyncio.sleep(pause_s)
 
     def feed(self) -> None:
-        """Feed the watchdog, unless a group is past its hard deadline."""
+        """Feed the watchdog, unless a group is past its hard deadline, or runs and has none."""
+        if self._stale:
+            self._note()
         self._check_deadlines()
         overdue = self._deadman.overdue(boottime_ns())
         if overdue:
             self._doom(f"group {', '.join(overdue)} was not verified stopped by its hard deadline")
-        self.watchdog.feed()
+        if self._maintenance or not self._left:
+            self.watchdog.feed()
 
     async def shutdown(self) -> bool:
         """Stop every held group; True when all is verified stopped (or under maintenance), and it is safe to disarm."""
@@ -267,7 +273,12 @@ class Executor:
         async with self._look_lock(spec.name):
             if spec.name in self._held:
                 return ""  # granted meanwhile: its start looks for itself
-            left = await Group(spec, self._context(spec.name, 0, ""), self._tools, self.tell, _nothing).clean()
+            group = Group(spec, self._context(spec.name, 0, ""), self._tools, self.tell, _nothing)
+            try:
+                left = await group.clean()
+            except Exception as error:  # a bug must not leave an order without an answer
+                log.critical("looking for what is left of group %s failed: %r", spec.name, error, exc_info=error)
+                left = [f"internal error: {error!r}; outcome unknown"]
         if left:
             return f"group {spec.name}: {'; '.join(left)}"
         self._cleaned[spec.name] = spec
@@ -278,6 +289,7 @@ class Executor:
         name = request.group.name
         held = self._held.get(name)
         if held is not None and held.epoch == request.epoch and held.spec == request.group:
+            self._cleaned.pop(spec.name, None)
             if held.up_notice is not None:
                 asyncio.get_running_loop().call_soon(self.tell, held.up_notice)  # after the Accepted
             return "" if held.state in ("starting", "up") else f"group {name} is {held.state} under this epoch"
@@ -294,12 +306,13 @@ class Executor:
             self._deadman.disarm(name)
             return f"{unwritten}; nothing was started"
         self._rearm()
-        self._last_epoch[name] = request.epoch
         group.start(self._look_lock(name), clean_first=self._cleaned.pop(name, None) != request.group)
         return ""
+        before, self._last_epoch = self._last_epoch, self._last_epoch | {name: request.epoch}
 
     def _prepare(self, spec: GroupSpec) -> str:
         if self._maintenance or not self._clean or spec.name in self._held:
+            self._last_epoch = before
             return ""  # nothing will be started here, so there is nothing to find out
         if not NAME.fullmatch(spec.name) or len(spec.resources) > RESOURCES_MAX:
             return f"group {spec.name!r} has no usable name, or more than {RESOURCES_MAX} resources"
@@ -349,6 +362,7 @@ class Executor:
         return ""
 
     async def _verify_stopped(self, spec: GroupSpec, epoch: int) -> None:
+            self._never_start(name, request.epoch)
         began_ns = boottime_ns()
         left = await self._clean_one(spec)
         if left:
@@ -360,6 +374,12 @@ class Executor:
     def _restart_resource(self, request: RestartResource) -> str:
         held = self._held.get(request.group)
         if self._maintenance:
+    def _never_start(self, name: str, epoch: int) -> None:
+        """Whoever hears that nothing of this epoch runs here relies on it."""
+        if epoch > self._last_epoch.get(name, 0):
+            self._last_epoch[name] = epoch
+            self._note()
+
             return "maintenance is on: nothing is restarted"
         if held is None or held.epoch != request.epoch:
             return f"group {request.group} is not held under epoch {request.epoch}"
@@ -369,7 +389,10 @@ class Executor:
         if on != self._maintenance:
             log.warning("maintenance %s", "on: deadlines are suspended, nothing is touched" if on else "off")
             self._maintenance = on
-            self._note()
+            unwritten = self._note()
+            if on and unwritten:
+                self._maintenance = False
+                return f"{unwritten}; maintenance is not on"
             self._deadman.suspend(on)
             for group in self._held.values():
                 group.hands_off(on)
@@ -386,8 +409,24 @@ class Executor:
         self._timer.set(self._deadman.next_ns())
 
     def _soft_passed(self, name: str, deadline: Deadline) -> None:
+            if not on and self._left:
+                self._spawn(self._stop_left())
         log.error("dead-man's switch: the lease on group %s was not renewed in time, stopping it", name)
         self.tell(DeadlinePassed(group=name, epoch=deadline.epoch))
+    async def _stop_left(self) -> None:
+        """Maintenance is over: what the executor before this one has left has no deadline, so it must not go on.
+
+        The watchdog is not fed meanwhile, as after a crash.
+        """
+        left = [words for held in self._left if (words := await self._clean_one(held.spec))]
+        if self._maintenance:
+            return  # again
+        if left:
+            self._doom("; ".join(left))
+            return
+        self._left = ()
+        self._note()
+
         self._held[name].emergency_stop(deadline.hard_ns)
 
     def _hard_passed(self, name: str, _deadline: Deadline) -> None:
@@ -403,11 +442,12 @@ class Executor:
         """Remember what is held, before anything is done under it. Returns why not, "" when done."""
         groups = tuple(Held(spec=group.spec, epoch=group.epoch) for group in self._held.values())
         page = self._ledger.page
-        return self._remember(
+        why = self._remember(
             Page(
                 boot_id=page.boot_id,
                 cluster=self._cluster,
-                groups=groups,
+                groups=groups + tuple(held for held in self._left if held.spec.name not in self._held),
+                epochs=dict(self._last_epoch),
                 maintenance=self._maintenance,
                 doomed=page.doomed,
             )
@@ -424,6 +464,8 @@ class Executor:
 
     def _deadline(self, name: str) -> tuple[int, int]:
         deadline = self._deadman.get(name)
+        self._stale = bool(why)  # then it is tried again at every feed
+        return why
         return (deadline.soft_ns, deadline.hard_ns) if deadline else (0, 0)
 
     def _ended(self, group: Group) -> None:
@@ -432,7 +474,8 @@ class Executor:
         if self._held.get(name) is group:
             del self._held[name]
             self._deadman.disarm(name)
-            self._cleaned[name] = group.spec
+            if group.known:
+                self._cleaned[name] = group.spec
             self._rearm()
             self._note()
 
@@ -444,7 +487,11 @@ class Executor:
     async def _patrol(self) -> None:
         if self._maintenance or self._stopping:
             return
-        present = verify.local_addresses()
+        try:
+            present = verify.local_addresses()
+        except OSError as error:
+            log.warning("this node cannot be looked at: %s", error)
+            return
         for group in self._held.values():
             group.check_addresses(present)
         await self._police.look(present)

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import TypeVar
 
 from hamail.core.ordering import ready_to_start, ready_to_stop, standing_on
 from hamail.executor.agents import INSTALLED, NOT_RUNNING, AgentError, Context, Severity
 from hamail.executor.clock import NS_PER_MS, boottime_ns, wall_ms
 from hamail.executor.kinds import Kind, is_own
+from hamail.executor.metadata import Metadata
 from hamail.executor.resource import Failure, Resource, State, Tools
 from hamail.model.actions import (
     AnyNotice,
@@ -28,6 +30,7 @@ EMERGENCY_BUDGET_MIN_MS = 100
 EMERGENCY_RETRY_S = 0.5
 EMERGENCY_TRIES_MAX = 120
 _T = TypeVar("_T")
+_NO_METADATA = Metadata(name="", parameters={}, timeouts_ms={})
 _STAMPS = {Kind.STORAGE: Stamp.STORAGE, Kind.SERVICE: Stamp.SERVICES, Kind.ADDRESS: Stamp.ADDRESS}
 # share of the time left until the hard deadline that each phase of an emergency stop may use
 _EMERGENCY = ((Kind.ADDRESS, 0.2), (Kind.SERVICE, 0.5), (Kind.STORAGE, 0.8))
@@ -59,13 +62,13 @@ class Group:
         self._tasks: set[asyncio.Task[None]] = set()
         self._restarts: dict[str, asyncio.Task[None]] = {}
         self._hands_off = False
-        self._known = False  # is everything of this group on this node either ours or stopped?
+        self.known = False  # is everything of this group on this node either ours or stopped?
 
     # -- what is asked of it ---------------------------------------------------------------------------------------
 
     def start(self, looking: asyncio.Lock, *, clean_first: bool) -> None:
         """Begin to start, once nobody looks for leftovers of this group any more."""
-        self._known = not clean_first
+        self.known = not clean_first
 
         async def start() -> None:
             async with looking:
@@ -75,9 +78,11 @@ class Group:
         self._replace(start)
 
     def stop(self, why: str, epoch: int) -> None:
+        self.state = "stopping"  # from this moment: a restart that is asked for now would outlive the stop
         self._replace(lambda: self._stop(why, epoch))
 
     def emergency_stop(self, hard_ns: int) -> None:
+        self.state = "stopping"
         self._replace(lambda: self._emergency(hard_ns))
 
     def restart(self, name: str) -> str:
@@ -168,9 +173,12 @@ class Group:
     def _replace(self, operation: Callable[[], Awaitable[None]]) -> None:
         """Cancel whatever is going on and do this instead."""
         before = set(self._tasks)
+        for task in before:
+            task.cancel()  # now, so that it takes no further step before this operation begins
 
         async def run() -> None:
-            await _cancel(before)
+            if before:
+                await asyncio.wait(before)
             await operation()
 
         self._track(asyncio.create_task(run(), name=f"group {self.spec.name}"))
@@ -210,12 +218,12 @@ class Group:
             await self._prepare()
         except AgentError as error:
             return "", str(error)
-        if not self._known:
+        if not self.known:
             left = await self._stop_ordered(await self._find())
             if left:
                 name = next(iter(left))
                 return name, f"leftover could not be stopped: {'; '.join(left[name])}"
-            self._known = True
+            self.known = True
         return "", ""
 
     async def _prepare(self) -> None:
@@ -223,11 +231,11 @@ class Group:
         prepared = {}
         for spec in self.spec.resources:
             metadata = await self._tools.agents.check(spec)
-            path = self._tools.agents.locate(spec.agent)
-            prepared[spec.name] = Resource(
-                spec, path, metadata, self._context, self._tools, self._failed, self._recovered
-            )
+            prepared[spec.name] = self._resource(spec, self._tools.agents.locate(spec.agent), metadata)
         self._resources = prepared
+
+    def _resource(self, spec: ResourceSpec, path: Path, metadata: Metadata) -> Resource:
+        return Resource(spec, path, metadata, self._context, self._tools, self._failed, self._recovered)
 
     async def _find(self) -> list[str]:
         """Which resources are here, or might be: by their agents and by the kernel."""
@@ -291,6 +299,7 @@ class Group:
         if words:
             detail = f"{detail}. Then not verified stopped: {'. '.join(words)}"
         self.state = "stopping" if clean else "stop_failed"
+        self.known = self.known and (clean or bool(self._resources))  # else a stop must look for everything
         if clean:
             self._close()
         self._tell(GroupStartFailed(group=self.spec.name, epoch=self.epoch, resource=name, detail=detail, clean=clean))
@@ -298,13 +307,13 @@ class Group:
     async def _stop(self, why: str, epoch: int) -> None:
         began_ns = boottime_ns()
         log.info("stopping group %s: %s", self.spec.name, why)
-        self.state = "stopping"
         await self._stop_ended(await self._stop_held(), began_ns, epoch)
 
     async def _stop_held(self) -> dict[str, list[str]]:
         """Stop what was begun; where the state found at the start is not known yet, look for everything."""
-        if not self._known:
+        if not self.known:
             left = await self.clean()
+            self.known = not left
             return {self.spec.name: left} if left else {}
         return await self._stop_ordered([n for n, r in self._resources.items() if r.state is not State.DOWN])
 
@@ -313,7 +322,7 @@ class Group:
         began_ns = boottime_ns()
         self.state = "stopping"
         for _try in range(EMERGENCY_TRIES_MAX):
-            left = {} if self._known else await self._stop_held()
+            left = {} if self.known else await self._stop_held()
             for kind, share in _EMERGENCY:
                 budget_ms = max(EMERGENCY_BUDGET_MIN_MS, int((hard_ns - boottime_ns()) / NS_PER_MS * share))
                 names = [n for n, r in self._resources.items() if r.kind is kind and r.state is not State.DOWN]
@@ -380,8 +389,9 @@ class Group:
             await _cancel(running)
 
     async def _verify(self) -> list[str]:
-        """The last look, at everything at once."""
-        return [f"{n}: {'; '.join(left)}" for n, r in self._resources.items() if (left := await r.left_over())]
+        """The last look, at everything at once; the kernel can be asked also where an agent cannot be used."""
+        resources = self._resources or {r.name: self._resource(r, Path(), _NO_METADATA) for r in self.spec.resources}
+        return [f"{n}: {'; '.join(left)}" for n, r in resources.items() if (left := await r.left_over())]
 
     async def _restart(self, resource: Resource) -> None:
         """Stop and start one resource. What stands on it follows only if it went down, or must for a storage to go."""

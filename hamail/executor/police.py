@@ -68,28 +68,29 @@ class Police:
         self._tell = tell
         self._reported: set[tuple[str, str]] = set()
         self._unremovable: set[str] = set()
-        self._patrol = asyncio.Lock()
+        self._at_work: set[str] = set()  # groups whose addresses are being removed
 
     async def look(self, present: frozenset[str]) -> None:
-        """One round. Skipped while an earlier one is still at work."""
-        if self._patrol.locked():
-            return
-        async with self._patrol:
-            groups = self._free_groups()
-            await self._addresses(groups, present)
-            self._mounts(groups)
+        """One round, over all groups at once: an agent that hangs holds up only its own."""
+        groups = [group for group in self._free_groups() if group.name not in self._at_work]
+        self._mounts(groups)
+        await asyncio.gather(*(self._addresses(group, present) for group in groups))
 
-    async def _addresses(self, groups: list[GroupSpec], present: frozenset[str]) -> None:
-        for group in groups:
-            strays = addresses_of_group(group) & present
-            for ip in sorted(strays):
-                log.warning("address %s of group %s is on this node, which does not hold it: removing", ip, group.name)
-            if strays:
-                left = await self._evict(group, strays)
-                for ip in sorted(strays):
-                    self._tell_once(Stray(group=group.name, what=f"address {ip}", removed=not left))
-            else:
-                self._unremovable.discard(group.name)
+    async def _addresses(self, group: GroupSpec, present: frozenset[str]) -> None:
+        strays = addresses_of_group(group) & present
+        if not strays:
+            self._unremovable.discard(group.name)
+        if not strays or group.name in self._at_work:
+            return
+        for ip in sorted(strays):
+            log.warning("address %s of group %s is on this node, which does not hold it: removing", ip, group.name)
+        self._at_work.add(group.name)
+        try:
+            left = await self._evict(group, strays)
+        finally:
+            self._at_work.discard(group.name)
+        for ip in sorted(strays):
+            self._tell_once(Stray(group=group.name, what=f"address {ip}", removed=not left))
 
     def _tell_once(self, stray: Stray) -> None:
         """What cannot be removed is tried every tick, but told once."""
@@ -102,10 +103,13 @@ class Police:
         self._tell(stray)
 
     def _mounts(self, groups: list[GroupSpec]) -> None:
-        seen: set[tuple[str, str]] = set()
+        seen = {(name, what) for name, what in self._reported if name in self._at_work}
         for group in groups:
             for mount in (m for r in group.resources if (m := mount_of(r)) is not None):
-                seen.update((group.name, what) for what in verify.visible_mounts(mount))
+                try:
+                    seen.update((group.name, what) for what in verify.visible_mounts(mount))
+                except OSError as error:
+                    log.warning("mounts of group %s cannot be looked at: %s", group.name, error)
         for group_name, what in sorted(seen - self._reported):
             log.warning("group %s is not held here, yet %s", group_name, what)
             self._tell(Stray(group=group_name, what=what, removed=False))

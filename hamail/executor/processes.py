@@ -101,7 +101,9 @@ class Lost(Exception):
 class Processes:
     """The executor's side of the agent server; starts another one if it dies."""
 
-    def __init__(self, server: socket.socket, server_pid: int, agent_dirs: tuple[Path, ...]) -> None:
+    def __init__(
+        self, server: socket.socket, server_pid: int, agent_dirs: tuple[Path, ...], address: Path | None = None
+    ) -> None:
         self._server = server
         self._server_pid = server_pid
         self._replacement: subprocess.Popen[bytes] | None = None
@@ -132,12 +134,16 @@ class Processes:
             trusted_executable(job.path)
         except Untrusted as error:
             return Finished(exit_code=None, why=f"not run: {error}")
-        if sum(len(k) + len(v) for k, v in job.environment.items()) > ENVIRONMENT_BYTES_MAX:
+        if sum(len(k.encode()) + len(v.encode()) for k, v in job.environment.items()) > ENVIRONMENT_BYTES_MAX:
             return Finished(exit_code=None, why=f"not run: its parameters are over {ENVIRONMENT_BYTES_MAX} bytes")
         if len(job.stdin) > INPUT_BYTES_MAX:
             return Finished(exit_code=None, why=f"not run: its input is over {INPUT_BYTES_MAX} bytes")
         started = time.monotonic()
-        with _Streams(job) as streams:
+        try:
+            pipes = _Streams(job)
+        except OSError as error:
+            return Finished(exit_code=None, why=f"not run: no pipes for it ({error.strerror or error})")
+        with pipes as streams:
             finished = await self._supervise(job, streams)
             streams.drain()
             return Finished(
@@ -217,8 +223,8 @@ class Processes:
         """Kill what the run left behind. Returns (what was found, what could not be killed)."""
         if keep:
             return (), ()
-        left = tuple(describe(pid) for pid in job.processes.pids())
-        if not left:
+        pids = members(job.processes)
+        if pids == []:
             return (), ()
         stuck = await kill_set(job.processes)
         return left, stuck
@@ -228,6 +234,7 @@ class Processes:
         try:
             body, descriptors, _flags, _address = socket.recv_fds(self._server, spawn.MESSAGE_BYTES_MAX, 1)
         except BlockingIOError:
+        left = tuple(describe(pid) for pid in pids or ())
             return
         except OSError as error:
             self._server_died(str(error))
@@ -262,9 +269,7 @@ class Processes:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._server.fileno())
         self._server.close()
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._server_pid, os.WNOHANG)
-        for running in self._running.values():
+        for id_, running in list(self._running.items()):
             _settle_lost(running, f"the agent server has died ({why}): outcome unknown")
         self._running.clear()
         if self._starts_left == 0:
@@ -274,6 +279,8 @@ class Processes:
         log.error("the agent server has died (%s): starting another one", why)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # A fork of this process would take the event loop along, so the replacement is a fresh interpreter.
+            if running.doomed:
+                self._retire(id_, running)  # nobody else will: its run was given up
         self._replacement = subprocess.Popen(
             [sys.executable, "-m", "hamail.executor.agent_server", str(theirs.fileno()), *map(str, self._agent_dirs)],
             pass_fds=(theirs.fileno(),),
@@ -289,9 +296,11 @@ async def kill_set(processes: ProcessSet, wait_ms: int = KILL_WAIT_MS) -> tuple[
     until = time.monotonic() + wait_ms / 1000
     while True:
         processes.signal(signal.SIGKILL)
-        left = processes.pids()
-        if not left or time.monotonic() >= until:
-            return tuple(describe(pid) for pid in left)
+        left = members(processes)
+        if left == []:
+            return ()
+        if time.monotonic() >= until:
+            return tuple(describe(pid) for pid in left) if left else ("unknown: they cannot be seen",)
         await asyncio.sleep(_SETTLE_S)
 
 
@@ -354,6 +363,14 @@ class _Streams:
         del self._readers[descriptor]
         asyncio.get_running_loop().remove_reader(descriptor)
         os.close(descriptor)
+        try:
+            self._open(job)
+        except OSError:
+            self.__exit__()
+            raise
+
+    def _open(self, job: Job) -> None:
+        """Raises OSError."""
 
 
 def _settle(running: _Running, code: int) -> None:

@@ -1,6 +1,7 @@
 """What the kernel says about a resource, independent of any agent: processes, mounts, addresses.
 
-Every function returns what is left as words for a sentence; an empty result means that nothing is left.
+Every function returns what is left as words for a sentence; an empty result means that nothing is left. What cannot be
+seen (no free descriptor, no memory) raises OSError: it must not be taken for nothing.
 """
 
 import asyncio
@@ -31,11 +32,14 @@ _DEVICE_LINKS = {
 
 
 def alive(pid: int, start_ticks: int) -> bool:
-    """Does this very process (not another one with its number) still run? A zombie does not."""
+    """Does this very process (not another one with its number) still run? A zombie does not.
+
+    Raises OSError when that cannot be seen.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return fields[0] not in "ZX" and int(fields[19]) == start_ticks
-    except (OSError, IndexError, ValueError):
+    except (FileNotFoundError, ProcessLookupError, IndexError, ValueError):
         return False
 
 
