@@ -255,6 +255,13 @@ def outages(out: Path, past: history.History) -> list[dict[str, Any]]:
     return found
 
 
+def by_way(past: history.History) -> dict[str, int]:
+    """Acknowledged messages by how they were handed over."""
+    via = {r["data"]["id"]: r["data"]["via"] for r in past.mail if r["kind"] == "invoke"}
+    taken = {r["data"]["id"] for r in past.mail if r["kind"] == "ok"}
+    return {f"by_{way}": sum(via[m] == way for m in taken) for way in ("smtp", "lmtp", "imap")}
+
+
 def commit() -> str:
     result = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], check=False, capture_output=True, text=True)
     return result.stdout.strip()
@@ -275,7 +282,7 @@ def result(soak: Soak, lasted_s: float) -> dict[str, Any]:
         "mail": {"acknowledged": mail.acknowledged, "found": mail.found, "lost": len(mail.lost),
                  "corrupt": len(mail.corrupt), "phantom": len(mail.phantom), "duplicates": len(mail.duplicated),
                  "recovered": len(mail.recovered), "unknown": len(mail.unknown), "failed": mail.failed,
-                 "resurrected": len(mail.resurrected), "queued": mail.queued},
+                 "resurrected": len(mail.resurrected), "queued": mail.queued, **by_way(past)},
         "canary_writes": len(past.canaries), "blind": len(past.evidence.blind),
         "recorder_cpu_percent": round(100 * past.evidence.cpu_s / max(past.evidence.lasted_s, 1e-9), 1),
         "steps": outages(soak.out, past),
