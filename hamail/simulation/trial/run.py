@@ -75,6 +75,8 @@ class Run:
         self._audit()
 
     def _strike(self, fault: Fault) -> None:
+        if self.world.peace:
+            return  # the chaos was cut short
         self._struck += 1
         self.tally.faults[fault.kind] = self.tally.faults.get(fault.kind, 0) + 1
         if self._struck % LOOK_MOVES_EVERY == 0:

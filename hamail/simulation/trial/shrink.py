@@ -28,9 +28,10 @@ def judge(plan: Plan) -> str:
 
 
 def sort_of(words: str) -> str:
-    """What kind of failure it is: its first line without times, numbers and names of nodes."""
-    first = words.splitlines()[0] if words else ""
-    return re.sub(r"[0-9.]+|\bn\d\b", "#", first.split(" s: ", 1)[-1])[:60]
+    """What kind of failure it is: the invariant that broke, or the complaint without what is particular to one run."""
+    first = words.splitlines()[0].split(" s: ", 1)[-1] if words else ""
+    named = re.match(r"[SLO]\d+\w?(?=:)", first)
+    return named[0] if named else re.sub(r"[0-9.]+", "#", first)[:30]
 
 
 class Shrinker:
