@@ -80,8 +80,8 @@ def show(found: dict[str, Any], folder: Path) -> None:
     )
     console.print(
         f"mails: {mail.get('acknowledged', 0)} acknowledged (SMTP {mail.get('by_smtp', 0)}, LMTP "
-        f"{mail.get('by_lmtp', 0)}, IMAP {mail.get('by_imap', 0)}), {mail.get('lost', 0)} lost, {mail.get('corrupt', 0)} "
-        f"corrupt, {mail.get('phantom', 0)} phantom; {mail.get('duplicates', 0)} duplicates, "
+        f"{mail.get('by_lmtp', 0)}, IMAP {mail.get('by_imap', 0)}), {mail.get('lost', 0)} lost, "
+        f"{mail.get('corrupt', 0)} corrupt, {mail.get('phantom', 0)} phantom; {mail.get('duplicates', 0)} duplicates, "
         f"{mail.get('unknown', 0)} unknown and not there, {mail.get('recovered', 0)} unknown and there"
     )
     for key in ("violations", "inconclusive", "unexplained", "problems"):
