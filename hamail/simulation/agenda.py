@@ -26,6 +26,11 @@ class Agenda:
     def next_ns(self) -> int | None:
         return self._heap[0][0] if self._heap else None
 
+    @property
+    def length(self) -> int:
+        """How much is still to come."""
+        return len(self._heap)
+
     def step(self) -> None:
         """Let the next thing happen."""
         self.now_ns, _, _, deed = heapq.heappop(self._heap)

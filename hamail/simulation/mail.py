@@ -66,7 +66,7 @@ class Clients:
         self._w.agenda.after_ms(EVERY_MS, self._beat)
 
     def stop(self) -> None:
-        """No new mail; what is under way is forgotten as unknown."""
+        """No new mail; what is under way is brought to its end."""
         self._stopped = True
 
     # ---- sending ------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ class Clients:
         self._server = server
         if server is not None:
             self._talk(server[0])
-        if not self._stopped:
+        if not self._stopped or self._delivered or self._under_way is not None:
             self._w.agenda.after_ms(EVERY_MS, self._beat)
 
     def _find_server(self) -> tuple[Mount, int] | None:

@@ -166,7 +166,7 @@ class World:
         """The node on which every resource of the group truly runs, with its start reported and known."""
         for name, machine in self.machines.items():
             held = machine.executor.groups.get(group) if machine.executor is not None else None
-            if held is None or held.state != "up" or "failed" in held.resources.values():
+            if held is None or machine.paused or held.state != "up" or "failed" in held.resources.values():
                 continue
             things = machine.premises.of(group)
             if len(things) == len(held.spec.resources) and all(t.ready for t in things.values()):
