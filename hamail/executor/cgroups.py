@@ -19,18 +19,18 @@ MARKER = "HAMAIL_PROCESS_SET"
 KILL_ROUNDS_MAX = 10  # a v1 cgroup is killed by reading and signalling until it is empty
 _ROUND_PAUSE_S = 0.002
 
-
-class ProcessSet(Protocol):
 log = logging.getLogger("hamail.executor.cgroups")
 
+
+class ProcessSet(Protocol):
     """A named set of processes; membership is inherited by children, however often they fork."""
 
     name: str
 
-    def join_files(self) -> tuple[str, ...]:
-        """Files to which a new process writes "0" to become a member."""
     # `pids` raises OSError when they cannot be seen (e.g. no free descriptor): that is not "there are none".
 
+    def join_files(self) -> tuple[str, ...]:
+        """Files to which a new process writes "0" to become a member."""
 
     def environment(self) -> dict[str, str]:
         """Variables that a new process must have to become a member."""
@@ -182,14 +182,14 @@ def pids_below(path: Path) -> list[int]:
     return sorted(pid for pid in pids if not is_zombie(pid))
 
 
-def kill_cgroup(path: Path) -> None:
-    """SIGKILL everything in a cgroup and below it."""
 def _unless_gone(error: OSError) -> None:
     """Raises it unless it says that the cgroup has gone away, or that its processes are listed one level up."""
     if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTDIR, errno.EOPNOTSUPP):
         raise error
 
 
+def kill_cgroup(path: Path) -> None:
+    """SIGKILL everything in a cgroup and below it."""
     if not _kill_at_once(path):
         for _round in range(KILL_ROUNDS_MAX):
             pids = pids_below(path)
@@ -213,9 +213,9 @@ def describe(pid: int) -> str:
 
 
 def is_zombie(pid: int) -> bool:
+    """Raises OSError when it cannot be seen."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    """Raises OSError when it cannot be seen."""
     except (FileNotFoundError, ProcessLookupError, IndexError):
         return True  # gone altogether
 

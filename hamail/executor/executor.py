@@ -83,14 +83,14 @@ class Executor:
         self._looking: dict[str, asyncio.Lock] = {}  # held per group while it is searched for and cleaned here
         self._held: dict[str, Group] = {}
         self._last_epoch: dict[str, int] = {}
+        self._left: tuple[Held, ...] = ()  # of the executor before this one, untouched because of maintenance
         self._maintenance = False
+        self._stale = False  # the ledger does not say what it should
         self._stopping = False
         self._listener: Callable[[AnyNotice], None] = _nobody_listens
         self._deadman = Deadman(self._soft_passed, self._hard_passed)
         self._police = Police(self._free_groups, self._evict, self.tell)
-        self._left: tuple[Held, ...] = ()  # of the executor before this one, untouched because of maintenance
         self._tasks: set[asyncio.Task[None]] = set()
-        self._stale = False  # the ledger does not say what it should
         loop = asyncio.get_running_loop()
         self._timer = BootTimer(loop, self._check_deadlines)
         self._events = AddressEvents(self._addresses_changed)
@@ -117,12 +117,12 @@ class Executor:
             log.warning("maintenance: what an executor before this one has left running stays as it is")
             self._cluster = page.cluster
             self._maintenance = True
+            self._left = page.groups
             self._deadman.suspend(True)
         elif page.groups:
             names = ", ".join(held.spec.name for held in page.groups)
             log.warning("an executor has died here while it held %s: stopping that", names)
             self._cluster = page.cluster
-            self._left = page.groups
             left = [words for held in page.groups if (words := await self._clean_one(held.spec))]
         doomed = "; ".join(left) or page.doomed
         if doomed:
@@ -280,6 +280,7 @@ class Executor:
                 log.critical("looking for what is left of group %s failed: %r", spec.name, error, exc_info=error)
                 left = [f"internal error: {error!r}; outcome unknown"]
         if left:
+            self._cleaned.pop(spec.name, None)
             return f"group {spec.name}: {'; '.join(left)}"
         self._cleaned[spec.name] = spec
         self._spawn(self._rehearse(spec, frozenset({Kind.SERVICE})))
@@ -289,7 +290,6 @@ class Executor:
         name = request.group.name
         held = self._held.get(name)
         if held is not None and held.epoch == request.epoch and held.spec == request.group:
-            self._cleaned.pop(spec.name, None)
             if held.up_notice is not None:
                 asyncio.get_running_loop().call_soon(self.tell, held.up_notice)  # after the Accepted
             return "" if held.state in ("starting", "up") else f"group {name} is {held.state} under this epoch"
@@ -300,19 +300,19 @@ class Executor:
             return refused
         context = self._context(name, request.epoch, str(request.evidence))
         group = self._held[name] = Group(request.group, context, self._tools, self.tell, self._ended)
+        before, self._last_epoch = self._last_epoch, self._last_epoch | {name: request.epoch}
         unwritten = self._note()
         if unwritten:
             del self._held[name]
+            self._last_epoch = before
             self._deadman.disarm(name)
             return f"{unwritten}; nothing was started"
         self._rearm()
         group.start(self._look_lock(name), clean_first=self._cleaned.pop(name, None) != request.group)
         return ""
-        before, self._last_epoch = self._last_epoch, self._last_epoch | {name: request.epoch}
 
     def _prepare(self, spec: GroupSpec) -> str:
         if self._maintenance or not self._clean or spec.name in self._held:
-            self._last_epoch = before
             return ""  # nothing will be started here, so there is nothing to find out
         if not NAME.fullmatch(spec.name) or len(spec.resources) > RESOURCES_MAX:
             return f"group {spec.name!r} has no usable name, or more than {RESOURCES_MAX} resources"
@@ -351,6 +351,7 @@ class Executor:
         if held is not None:
             if request.epoch < held.epoch:
                 return f"group {name} is held under epoch {held.epoch}, which is newer"
+            self._never_start(name, request.epoch)
             if held.state != "stopping":
                 held.stop(request.why, request.epoch)
             return ""
@@ -361,8 +362,13 @@ class Executor:
         self._spawn(self._verify_stopped(self._configured[name], request.epoch))
         return ""
 
+    def _never_start(self, name: str, epoch: int) -> None:
+        """Whoever hears that nothing of this epoch runs here relies on it."""
+        if epoch > self._last_epoch.get(name, 0):
+            self._last_epoch[name] = epoch
+            self._note()
+
     async def _verify_stopped(self, spec: GroupSpec, epoch: int) -> None:
-            self._never_start(name, request.epoch)
         began_ns = boottime_ns()
         left = await self._clean_one(spec)
         if left:
@@ -374,12 +380,6 @@ class Executor:
     def _restart_resource(self, request: RestartResource) -> str:
         held = self._held.get(request.group)
         if self._maintenance:
-    def _never_start(self, name: str, epoch: int) -> None:
-        """Whoever hears that nothing of this epoch runs here relies on it."""
-        if epoch > self._last_epoch.get(name, 0):
-            self._last_epoch[name] = epoch
-            self._note()
-
             return "maintenance is on: nothing is restarted"
         if held is None or held.epoch != request.epoch:
             return f"group {request.group} is not held under epoch {request.epoch}"
@@ -397,22 +397,10 @@ class Executor:
             for group in self._held.values():
                 group.hands_off(on)
             self._rearm()
-        return ""
-
-    # -- deadlines -------------------------------------------------------------------------------------------------
-
-    def _check_deadlines(self) -> None:
-        self._deadman.check(boottime_ns())
-        self._rearm()
-
-    def _rearm(self) -> None:
-        self._timer.set(self._deadman.next_ns())
-
-    def _soft_passed(self, name: str, deadline: Deadline) -> None:
             if not on and self._left:
                 self._spawn(self._stop_left())
-        log.error("dead-man's switch: the lease on group %s was not renewed in time, stopping it", name)
-        self.tell(DeadlinePassed(group=name, epoch=deadline.epoch))
+        return ""
+
     async def _stop_left(self) -> None:
         """Maintenance is over: what the executor before this one has left has no deadline, so it must not go on.
 
@@ -427,6 +415,18 @@ class Executor:
         self._left = ()
         self._note()
 
+    # -- deadlines -------------------------------------------------------------------------------------------------
+
+    def _check_deadlines(self) -> None:
+        self._deadman.check(boottime_ns())
+        self._rearm()
+
+    def _rearm(self) -> None:
+        self._timer.set(self._deadman.next_ns())
+
+    def _soft_passed(self, name: str, deadline: Deadline) -> None:
+        log.error("dead-man's switch: the lease on group %s was not renewed in time, stopping it", name)
+        self.tell(DeadlinePassed(group=name, epoch=deadline.epoch))
         self._held[name].emergency_stop(deadline.hard_ns)
 
     def _hard_passed(self, name: str, _deadline: Deadline) -> None:
@@ -452,6 +452,8 @@ class Executor:
                 doomed=page.doomed,
             )
         )
+        self._stale = bool(why)  # then it is tried again at every feed
+        return why
 
     def _remember(self, page: Page) -> str:
         try:
@@ -464,8 +466,6 @@ class Executor:
 
     def _deadline(self, name: str) -> tuple[int, int]:
         deadline = self._deadman.get(name)
-        self._stale = bool(why)  # then it is tried again at every feed
-        return why
         return (deadline.soft_ns, deadline.hard_ns) if deadline else (0, 0)
 
     def _ended(self, group: Group) -> None:

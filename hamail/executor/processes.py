@@ -226,6 +226,7 @@ class Processes:
         pids = members(job.processes)
         if pids == []:
             return (), ()
+        left = tuple(describe(pid) for pid in pids or ())
         stuck = await kill_set(job.processes)
         return left, stuck
 
@@ -234,7 +235,6 @@ class Processes:
         try:
             body, descriptors, _flags, _address = socket.recv_fds(self._server, spawn.MESSAGE_BYTES_MAX, 1)
         except BlockingIOError:
-        left = tuple(describe(pid) for pid in pids or ())
             return
         except OSError as error:
             self._server_died(str(error))
@@ -269,9 +269,8 @@ class Processes:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._server.fileno())
         self._server.close()
-        for id_, running in list(self._running.items()):
-            _settle_lost(running, f"the agent server has died ({why}): outcome unknown")
-        self._running.clear()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._server_pid, os.WNOHANG)
         if self._starts_left == 0:
             log.critical("the agent server has died %d times and is not started again", SERVER_STARTS_MAX)
             return
@@ -279,8 +278,6 @@ class Processes:
         log.error("the agent server has died (%s): starting another one", why)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # A fork of this process would take the event loop along, so the replacement is a fresh interpreter.
-            if running.doomed:
-                self._retire(id_, running)  # nobody else will: its run was given up
         self._replacement = subprocess.Popen(
             [sys.executable, "-m", "hamail.executor.agent_server", str(theirs.fileno()), *map(str, self._agent_dirs)],
             pass_fds=(theirs.fileno(),),
@@ -312,6 +309,14 @@ class _Streams:
         self.stderr = _Capture(OUTPUT_BYTES_MAX, keep_last=True)
         self._readers: dict[int, _Capture] = {}
         self._child: list[int] = []
+        try:
+            self._open(job)
+        except OSError:
+            self.__exit__()
+            raise
+
+    def _open(self, job: Job) -> None:
+        """Raises OSError."""
         if job.stdin:
             read_end, write_end = os.pipe2(os.O_CLOEXEC)
             os.write(write_end, job.stdin)
@@ -363,14 +368,6 @@ class _Streams:
         del self._readers[descriptor]
         asyncio.get_running_loop().remove_reader(descriptor)
         os.close(descriptor)
-        try:
-            self._open(job)
-        except OSError:
-            self.__exit__()
-            raise
-
-    def _open(self, job: Job) -> None:
-        """Raises OSError."""
 
 
 def _settle(running: _Running, code: int) -> None:

@@ -26,7 +26,7 @@ from hamail.executor.agents import (
 from hamail.executor.cgroups import ProcessSets, cgroup_dirs, kill_cgroup
 from hamail.executor.kinds import Kind, addresses_of, is_own, kind_of, mount_of
 from hamail.executor.metadata import Metadata
-from hamail.executor.processes import GRACE_MS, Job, Processes, kill_set
+from hamail.executor.processes import GRACE_MS, Job, Processes, kill_set, members
 from hamail.executor.watch import PidWatch
 from hamail.model.spec import ResourceSpec
 
@@ -154,17 +154,26 @@ class Resource:
             return []
 
     async def left_over(self) -> list[str]:
-        """What the kernel says is still there of this resource, in words."""
-        left = verify.processes_left(self._watched, (self._service, self._action), self._cgroups)
-        left += await verify.mounts_left(self._mount)
-        left += verify.addresses_left(self._addresses)
-        return left
+        """What the kernel says is still there of this resource, in words; what cannot be seen counts as there."""
+        try:
+            left = self._processes_left()
+            left += await verify.mounts_left(self._mount)
+            return left + verify.addresses_left(self._addresses)
+        except OSError as error:
+            return [f"what is left cannot be seen: {error.strerror or error}"]
 
     def traces(self) -> list[str]:
         """Like `left_over`, but cheap and without what only an agent can know: enough to see a stray."""
-        left = verify.processes_left((), (self._service, self._action), ())
-        left += verify.visible_mounts(self._mount) if self._mount else []
-        return left + verify.addresses_left(self._addresses)
+        try:
+            left = verify.processes_left((), (self._service, self._action), ())
+            left += verify.visible_mounts(self._mount) if self._mount else []
+            return left + verify.addresses_left(self._addresses)
+        except OSError as error:
+            return [f"whether it is here cannot be seen: {error.strerror or error}"]
+
+    def _processes_left(self) -> list[str]:
+        """Raises OSError."""
+        return verify.processes_left(self._watched, (self._service, self._action), self._cgroups)
 
     def timeout_ms(self, action: str) -> int:
         chosen = {
@@ -249,6 +258,8 @@ class Resource:
                 self._watches[pid, start_ticks] = PidWatch(pid, start_ticks, self.lost)
             except ProcessLookupError:
                 self.lost(f"process {pid} has ended right after {result.action}")
+            except OSError as error:
+                log.warning("process %d of %s cannot be watched: %s", pid, self.spec.name, error)
 
     def _remember(self, result: ActionResult) -> None:
         self._watched.update(result.watched)
@@ -296,17 +307,21 @@ class Resource:
 
     async def _kill_left_over(self, grace_ms: int) -> None:
         """What an agent's stop has left running is stopped here: TERM, grace, KILL."""
-        left = verify.processes_left(self._watched, (self._service, self._action), self._cgroups)
+        try:
+            left = self._processes_left()
+        except OSError as error:
+            left = [f"unknown processes ({error.strerror or error})"]
         if not left:
             return
         log.warning("stop of %s left %s running: killing", self.spec.name, ", ".join(left))
         if grace_ms:
             self._service.signal(signal.SIGTERM)
             until = time.monotonic() + grace_ms / 1000
-            while self._service.pids() and time.monotonic() < until:  # noqa: ASYNC110 - processes give no event
+            while members(self._service) != [] and time.monotonic() < until:
                 await asyncio.sleep(_POLL_S)
-        for folder in (d for name in self._cgroups for d in cgroup_dirs(name)):
-            kill_cgroup(folder)
+        with contextlib.suppress(OSError):  # what cannot be killed is found by the look that follows
+            for folder in (d for name in self._cgroups for d in cgroup_dirs(name)):
+                kill_cgroup(folder)
         for pid, start_ticks in self._watched:
             _kill_exactly(pid, start_ticks)
         await kill_set(self._service)
@@ -320,7 +335,9 @@ class Resource:
             if not left:
                 return []
             if time.monotonic() >= until:
-                return left + verify.mount_holders(self._mount)
+                with contextlib.suppress(OSError):  # it is only for the sentence
+                    left += verify.mount_holders(self._mount)
+                return left
             await asyncio.sleep(_POLL_S)
 
     async def _doubts(self, stop: ActionResult, probe_ms: int) -> list[str]:
@@ -349,7 +366,7 @@ class Resource:
 
 
 def _kill_exactly(pid: int, start_ticks: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(OSError):
         watch = PidWatch(pid, start_ticks, _ignore)
         watch.kill()
         watch.close()
