@@ -2,7 +2,7 @@
 
 Several labs run side by side, each a process of its own with a schedule of its own out of the one seed. Prints what
 happens as it happens, then a table and the totals; writes build/soak.json. Exit code 0 only when nothing was violated
-or lost, no lab got stuck, and at most 0.1 % of the failovers are inconclusive.
+or lost, no lab got stuck, and at most 0.1 % of the failovers are inconclusive. Ctrl-C ends it after the present steps.
 """
 
 import argparse
@@ -53,8 +53,9 @@ class Runner:
         try:
             self.process.wait(limit_s)
         except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGINT)
-            self.process.wait(120)
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            Lab(self.name).down()
         self.thread.join(5)
         try:
             return json.loads((self.out / "result.json").read_text())
@@ -86,6 +87,14 @@ def main() -> int:
         Runner(f"{options.name}{number}", seed_of(options.seed, number), folder / str(number), arguments)
         for number in range(options.labs)
     ]
+
+    def end(*_: object) -> None:
+        """After the present step: what was done until then is checked and counts."""
+        for runner in runners:
+            runner.process.send_signal(signal.SIGTERM)
+
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
     try:
         results = [runner.wait(options.minutes * 60 + END_LIMIT_S) for runner in runners]
     finally:

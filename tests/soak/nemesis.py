@@ -16,10 +16,10 @@ from tests.lab.node import Node, NodeError
 from tests.soak.outfit import state_folder
 from tests.soak.schedule import Fault, Step
 
-STEP_LIMIT_S = 60.0  # for everything that a step does; more is a fault of the lab
-FILL_LIMIT = 8
+STEP_LIMIT_S = 150.0  # for everything that a step does; more is a fault of the lab
+FILL_LIMIT = 6
 FILL_LINES = 12_000
-UNFILL_TRIES, UNFILL_PAUSE_S = 20, 0.5
+UNFILL_TRIES, UNFILL_PAUSE_S = 6, 0.5
 APPLY_LIMIT_MS = 4000
 FAILURES = (LabError, NodeError, NoAnswer, RuntimeError, OSError, ValueError)  # a node may be gone in the middle
 PROCESS = {
@@ -213,7 +213,8 @@ class Nemesis:
         told = self.lab.nodes[active]
         source = ask(told, "config")["config"]["source"]
         for number in range(FILL_LIMIT):
-            apply(told, source + f"# {number}\n" + "# x\n" * FILL_LINES)
+            if not apply(told, source + f"# {number}\n" + "# x\n" * FILL_LINES):
+                break  # as when the full node led the log
 
         def room() -> None:
             (state_folder(node) / "fill").unlink(missing_ok=True)

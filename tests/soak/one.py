@@ -9,6 +9,7 @@ import argparse
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -54,6 +55,7 @@ class Soak:
         self._told = dict.fromkeys(NODES, 0)  # log index up to which each node's events are in the history
         self.owners: list[str] = []
         self.problems: list[str] = []
+        self.ending = False  # after the present step
         self.wall_ns = time.time_ns() - time.monotonic_ns()
         self.started_s = time.monotonic()
 
@@ -88,7 +90,7 @@ class Soak:
             try:
                 for step in steps(self.seed):
                     enough = self.failovers >= failovers or step.number > steps_limit
-                    if enough or time.monotonic() > end_s:
+                    if enough or self.ending or time.monotonic() > end_s:
                         break
                     self.one(nemesis, step, load)
                 self.settle()
@@ -303,6 +305,11 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     soak = Soak(Lab(options.lab), options.seed, options.out, options.detection, options.rate)
     failed = False
+
+    def end(*_: object) -> None:
+        soak.ending = True
+
+    signal.signal(signal.SIGTERM, end)
     try:
         soak.run(options.failovers, options.minutes, options.steps)
     except Exception:
