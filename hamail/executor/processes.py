@@ -101,9 +101,7 @@ class Lost(Exception):
 class Processes:
     """The executor's side of the agent server; starts another one if it dies."""
 
-    def __init__(
-        self, server: socket.socket, server_pid: int, agent_dirs: tuple[Path, ...], address: Path | None = None
-    ) -> None:
+    def __init__(self, server: socket.socket, server_pid: int, agent_dirs: tuple[Path, ...]) -> None:
         self._server = server
         self._server_pid = server_pid
         self._replacement: subprocess.Popen[bytes] | None = None
@@ -134,7 +132,7 @@ class Processes:
             trusted_executable(job.path)
         except Untrusted as error:
             return Finished(exit_code=None, why=f"not run: {error}")
-        if sum(len(k.encode()) + len(v.encode()) for k, v in job.environment.items()) > ENVIRONMENT_BYTES_MAX:
+        if sum(len(k) + len(v) for k, v in job.environment.items()) > ENVIRONMENT_BYTES_MAX:
             return Finished(exit_code=None, why=f"not run: its parameters are over {ENVIRONMENT_BYTES_MAX} bytes")
         if len(job.stdin) > INPUT_BYTES_MAX:
             return Finished(exit_code=None, why=f"not run: its input is over {INPUT_BYTES_MAX} bytes")
@@ -271,6 +269,11 @@ class Processes:
         self._server.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._server_pid, os.WNOHANG)
+        for id_, running in list(self._running.items()):
+            _settle_lost(running, f"the agent server has died ({why}): outcome unknown")
+            if running.doomed:
+                self._retire(id_, running)  # nobody else will: its run was given up
+        self._running.clear()
         if self._starts_left == 0:
             log.critical("the agent server has died %d times and is not started again", SERVER_STARTS_MAX)
             return
@@ -286,6 +289,15 @@ class Processes:
         theirs.close()
         self._server, self._server_pid = ours, self._replacement.pid
         self.attach()
+
+
+def members(processes: ProcessSet) -> list[int] | None:
+    """The processes of a set; None when they cannot be seen, which is not the same as none."""
+    try:
+        return processes.pids()
+    except OSError as error:
+        log.warning("processes of %s cannot be seen: %s", processes.name, error)
+        return None
 
 
 async def kill_set(processes: ProcessSet, wait_ms: int = KILL_WAIT_MS) -> tuple[str, ...]:

@@ -317,7 +317,7 @@ class Resource:
         if grace_ms:
             self._service.signal(signal.SIGTERM)
             until = time.monotonic() + grace_ms / 1000
-            while members(self._service) != [] and time.monotonic() < until:
+            while members(self._service) != [] and time.monotonic() < until:  # noqa: ASYNC110 - processes give no event
                 await asyncio.sleep(_POLL_S)
         with contextlib.suppress(OSError):  # what cannot be killed is found by the look that follows
             for folder in (d for name in self._cgroups for d in cgroup_dirs(name)):
