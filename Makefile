@@ -59,8 +59,8 @@ fuzz: venv ## any bytes to every reader (SECONDS=30 each, or INPUTS=n each; TARG
 coverage: venv ## branch coverage of core, consensus and executor; fails below 95 %
 	@tools/coverage.sh
 
-soak: packages venv ## failovers on real nodes under random faults (FAILOVERS=n SEED=s LABS=k MINUTES=m)
-	@$(BIN)/python -m tests.soak $(if $(FAILOVERS),--failovers $(FAILOVERS)) $(if $(SEED),--seed $(SEED)) $(if $(LABS),--labs $(LABS)) $(if $(MINUTES),--minutes $(MINUTES))
+soak: packages venv ## failovers on real nodes under random faults (FAILOVERS=n SEED=s LABS=k MINUTES=m KINDS=a,b PLANT=bug)
+	@$(BIN)/python -m tests.soak $(if $(FAILOVERS),--failovers $(FAILOVERS)) $(if $(SEED),--seed $(SEED)) $(if $(LABS),--labs $(LABS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(KINDS),--kinds $(KINDS)) $(if $(PLANT),--plant $(PLANT))
 
 lab: packages venv ## a running cluster of three real nodes (LAB=name for another one)
 	@$(BIN)/python -m tests.lab up $(UP)

@@ -34,6 +34,7 @@ class Mode(StrEnum):
     FAIL = "fail"  # refuses every command
     HANG = "hang"  # accepts and never answers
     LIE = "lie"  # acknowledges `off` and does nothing; its status stays truthful
+    LIAR = "liar"  # the same, and its status says off: nobody can stand that, so it serves to try out the checkers
 
 
 def listen_in(namespace: str, address: tuple[str, int]) -> socket.socket:
@@ -99,9 +100,9 @@ class Pdu:
         node = self.lab.nodes[plug]
         try:
             if command == "status":
-                return f"ok {'on' if node.powered else 'off'}"
+                return f"ok {'on' if node.powered and mode is not Mode.LIAR else 'off'}"
             if command == "off":
-                if mode is not Mode.LIE:
+                if mode not in (Mode.LIE, Mode.LIAR):
                     # A real switch has nothing to tidy up, so the lab's tidying is not part of the time it takes.
                     node.cut_power()
                     threading.Timer(TIDY_AFTER_S, node.tidy, [node.generation]).start()

@@ -21,6 +21,7 @@ from typing import Any
 from tests.lab import features
 from tests.lab.lab import Lab, top_folder
 from tests.soak import summary
+from tests.soak.faults import KINDS, PLANTS
 from tests.soak.load import DRAIN_LIMIT_S
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
@@ -72,6 +73,9 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=15, help="mails a second for each lab (default: 15)")
     parser.add_argument("--detection", default="1s")
     parser.add_argument("--name", default="soak", help="what the labs' names begin with (default: soak)")
+    parser.add_argument("--kinds", default="", help="only these faults, in turn: " + ", ".join(KINDS))
+    words = "; ".join(f"{name}: {what}" for name, what in PLANTS.items())
+    parser.add_argument("--plant", default="", choices=list(PLANTS), help=f"a bug that must be found: {words}")
     options = parser.parse_args()
     if lacks := features.missing(top_folder()):
         print(features.sentence(lacks))
@@ -80,7 +84,8 @@ def main() -> int:
     shutil.rmtree(folder, ignore_errors=True)
     each = -(-options.failovers // options.labs)
     arguments = [f"--failovers={each}", f"--minutes={options.minutes}", f"--rate={options.rate}"]
-    arguments.append(f"--detection={options.detection}")
+    arguments += [f"--detection={options.detection}"]
+    arguments += [f"--{name}={value}" for name in ("kinds", "plant") if (value := getattr(options, name))]
     print(f"seed {options.seed}: {options.failovers} failovers in {options.labs} labs", flush=True)
     Lab(options.name).build()  # once, before the labs look for the layers side by side
     runners = [

@@ -71,3 +71,9 @@ RELAXED: dict[str, frozenset[str]] = {}
 The fence device that lies answers `off` with "ok" and cuts nothing, but its status is truthful: hamail asks for it, so
 the fence counts as failed and nothing may start.
 """
+
+PLANTS = {
+    "liar": "the fence device says that it has cut the power, also when asked, and has not (breaks S1, S2, S4, S5)",
+    "no-fsync": "Dovecot acknowledges what is not on the disk yet (breaks S5)",
+}
+"""Bugs that can be planted on purpose (`PLANT=name`): a soak that passes with one of them is a broken soak."""

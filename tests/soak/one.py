@@ -17,6 +17,7 @@ import time
 import traceback
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from tests.lab.lab import Lab, LabError
 from tests.lab.mail import queued
 from tests.lab.node import NodeError
 from tests.soak import checker, history
-from tests.soak.faults import KINDS
+from tests.soak.faults import KINDS, PLANTS
 from tests.soak.load import Load
 from tests.soak.nemesis import FAILURES, Nemesis
 from tests.soak.outfit import furnish
@@ -47,8 +48,8 @@ WATCHDOG = re.compile(r"^(\d+) watchdog expired", re.MULTILINE)
 
 
 class Soak:
-    def __init__(self, lab: Lab, seed: str, out: Path, detection: str, rate: float) -> None:
-        self.lab, self.seed, self.out, self.detection, self.rate = lab, seed, out, detection, rate
+    def __init__(self, lab: Lab, out: Path, options: argparse.Namespace) -> None:
+        self.lab, self.out, self.options = lab, out, options
         self.world = World(lab)
         self._file = open(out / "nemesis.jsonl", "w", buffering=1)
         self._lock = threading.Lock()
@@ -68,13 +69,21 @@ class Soak:
         print(f"{time.monotonic() - self.started_s:7.1f} s  {text}", flush=True)
 
     @property
+    def pdu_mode(self) -> pdu.Mode:
+        """When no fault makes it another one."""
+        return pdu.Mode.LIAR if self.options.plant == "liar" else pdu.Mode.OK
+
+    @property
     def failovers(self) -> int:
         return sum(a != b for a, b in pairwise(self.owners))
 
     # The run
 
-    def run(self, failovers: int, minutes: float, steps_limit: int) -> None:
-        self.lab.up(self.detection, watchdog_resets=True, furnish=lambda node: furnish(self.lab, self.detection, node))
+    def run(self) -> None:
+        options = self.options
+        outfit = partial(furnish, self.lab, options.detection, plant=options.plant)
+        self.lab.up(options.detection, watchdog_resets=True, furnish=outfit)
+        self.lab.pdu_mode = self.pdu_mode
         self.world.nodes = self.lab.nodes
         self.world.wait_healthy(HEALTHY_S)
         self.say(f"lab {self.lab.name} is healthy")
@@ -84,12 +93,12 @@ class Soak:
             targets = {"smtp": (vip, 25), "imap": (vip, 143)}
             netns = instruments.netns(self.lab, "client")
             watch = stack.enter_context(probe.Probe(netns, targets, self.out / "probe.txt", PROBE_MS))
-            load = stack.enter_context(Load(netns, vip, self.out / "mail.jsonl", self.rate))
-            end_s = time.monotonic() + minutes * 60
+            load = stack.enter_context(Load(netns, vip, self.out / "mail.jsonl", options.rate))
+            end_s = time.monotonic() + options.minutes * 60
             nemesis = Nemesis(self.lab, self.note)
             try:
-                for step in steps(self.seed):
-                    enough = self.failovers >= failovers or step.number > steps_limit
+                for step in steps(options.seed, options.kinds.split(",") if options.kinds else ()):
+                    enough = self.failovers >= options.failovers or step.number > options.steps
                     if enough or self.ending or time.monotonic() > end_s:
                         break
                     self.one(nemesis, step, load)
@@ -124,7 +133,7 @@ class Soak:
     def restore(self, step: Step) -> None:
         """All faults away, all nodes on. A cut that this makes (of a lost LUN path) is noted as ours."""
         self.lab.heal()
-        self.lab.pdu_mode = pdu.Mode.OK
+        self.lab.pdu_mode = self.pdu_mode
         for name, node in self.lab.nodes.items():
             node.thaw()
             node.san_resume()
@@ -220,7 +229,12 @@ class Soak:
             sources.append([{"t": t, "src": "watchdog", "node": name, "kind": "watchdog"} for t in expired])
         useful = [(r for r in source if r["kind"] not in ("counts", "unread")) for source in sources]
         addresses = {name: self.lab.addresses.v4(name) for name in NODES}
-        header = {"seed": self.seed, "detection": self.detection, "addresses": addresses, "commit": commit()}
+        header = {
+            "seed": self.options.seed,
+            "detection": self.options.detection,
+            "addresses": addresses,
+            "commit": commit(),
+        }
         history.merge(self.out / "history.jsonl", header, useful)
 
     def journals(self) -> None:
@@ -274,7 +288,7 @@ def result(soak: Soak, lasted_s: float) -> dict[str, Any]:
     report = checker.check(past)
     mail = report.mail
     return {
-        "lab": soak.lab.name, "seed": soak.seed, "commit": commit(), "seconds": round(lasted_s),
+        "lab": soak.lab.name, "seed": soak.options.seed, "commit": commit(), "seconds": round(lasted_s),
         "problems": soak.problems,
         "passed": report.passed and not soak.problems,
         "failovers": report.failovers, "restarts": report.restarts, "fences": report.fences,
@@ -301,9 +315,11 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1000)
     parser.add_argument("--detection", default="1s")
     parser.add_argument("--rate", type=float, default=15)
+    parser.add_argument("--kinds", default="")
+    parser.add_argument("--plant", choices=list(PLANTS), default="")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    soak = Soak(Lab(options.lab), options.seed, options.out, options.detection, options.rate)
+    soak = Soak(Lab(options.lab), options.out, options)
     failed = False
 
     def end(*_: object) -> None:
@@ -311,7 +327,7 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, end)
     try:
-        soak.run(options.failovers, options.minutes, options.steps)
+        soak.run()
     except Exception:
         soak.problems.append(traceback.format_exc())
         print(soak.problems[-1], flush=True)

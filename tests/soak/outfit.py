@@ -31,7 +31,7 @@ service lmtp {{
 """
 
 
-def furnish(lab: Lab, detection: str, node: Node) -> None:
+def furnish(lab: Lab, detection: str, node: Node, plant: str = "") -> None:
     """Changes the node's disk before its first boot."""
     root = node.root
     source = cluster.cluster_toml(lab.addresses, detection)
@@ -41,7 +41,7 @@ def furnish(lab: Lab, detection: str, node: Node) -> None:
     (root / "usr/local/sbin/canary").chmod(0o755)
     shutil.copy(FILES / "canary.service", root / "etc/systemd/system/canary.service")
     with open(root / "etc/dovecot/dovecot.conf", "a") as file:
-        file.write(LMTP)
+        file.write(LMTP + ("mail_fsync = never\n" if plant == "no-fsync" else ""))
     small_state(node)
 
 

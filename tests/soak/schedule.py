@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,15 +49,21 @@ class Step:
         return json.dumps(asdict(self))
 
 
-def steps(seed: str) -> Iterator[Step]:
-    """Without end. Every kind comes once before any comes at random, so that a short run is not a lucky one."""
+def steps(seed: str, kinds: Sequence[str] = ()) -> Iterator[Step]:
+    """Without end. Every kind comes once before any comes at random, so that a short run is not a lucky one.
+
+    `kinds`: only these, one after the other.
+    """
     rng = random.Random(seed)
     first = list(KINDS)
     rng.shuffle(first)
     number = 0
     while True:
         number += 1
-        yield Step(number, _faults(rng, first.pop() if first and number % 2 == 0 else ""))
+        if kinds:
+            yield Step(number, (_fault(rng, kinds[(number - 1) % len(kinds)]),))
+        else:
+            yield Step(number, _faults(rng, first.pop() if first and number % 2 == 0 else ""))
 
 
 def _faults(rng: random.Random, wanted: str) -> tuple[Fault, ...]:
