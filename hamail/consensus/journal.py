@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias, overload
 
-from hamail.consensus.disk import Disk, DiskFile, RealDisk
 from hamail.consensus.records import (
     FORMAT,
     BadJournal,
@@ -27,6 +26,7 @@ from hamail.consensus.records import (
     batch,
     scan,
 )
+from hamail.disk import Disk, DiskFile, RealDisk, write_whole
 from hamail.model.ids import LogIndex, NodeName
 
 Work: TypeAlias = Callable[[], None]
@@ -78,23 +78,10 @@ def initialise(
         records: list[Record] = [Identity(FORMAT, cluster, node), Opened(lives), Ballot(0, None)]
         if replaced_disk:
             records.append(Rejoining(pending=True, above_term=0))
-        _write_file(disk, path, FILE, batch(1, records))
-        _write_file(disk, path, IDENTITY_FILE, f"{cluster}/{node}\n".encode())
+        write_whole(disk, path / FILE, batch(1, records))
+        write_whole(disk, path / IDENTITY_FILE, f"{cluster}/{node}\n".encode())
     except OSError as error:
         raise JournalError(f"cannot create a journal in {path}: {error}") from error
-
-
-def _write_file(disk: Disk, path: Path, name: str, data: bytes) -> None:
-    """A file that is there whole or not at all, whatever happens meanwhile."""
-    new = path / NEW_FILE
-    file = disk.open(new, create=True)
-    try:
-        file.write_at(0, data)
-        file.sync()
-    finally:
-        file.close()
-    disk.replace(new, path / name)
-    disk.sync_directory(path)
 
 
 class Journal:
@@ -145,6 +132,9 @@ class Journal:
             # they were never written, and the next sync succeeds. So nothing is relied on before it is written anew.
             self._file.write_at(0, data[: self._offset])
             self._file.sync()
+            # So it is with the name: the life before may have ended between the rename of a compaction and the sync of
+            # the directory. Without this one, a power cut would bring the old file back, long after.
+            self._disk.sync_directory(self.path)
             self._note(Opened(self.incarnation + 1))
             work = self.take()
             assert work is not None
@@ -311,7 +301,7 @@ class Journal:
 
     def _rewrite(self, data: bytes) -> None:
         whole = data + bytes(GROW_BYTES)
-        _write_file(self._disk, self.path, FILE, whole)
+        write_whole(self._disk, self.path / FILE, whole)
         if self._file is not None:
             self._file.close()
         self._file = self._disk.open(self.path / FILE)

@@ -1,5 +1,5 @@
 """A disk in memory that forgets what was not synced, tears writes, fills up and fails, on demand. For tests and the
-simulator; it keeps the contract of `hamail.consensus.disk`.
+simulator; it keeps the contract of `hamail.disk`.
 """
 
 import errno
@@ -81,7 +81,7 @@ class MemoryDisk:
     def exists(self, path: Path) -> bool:
         return path in self._names
 
-    def open(self, path: Path, *, create: bool = False) -> "_File":
+    def open(self, path: Path, *, create: bool = False, mode: int = 0o600) -> "_File":
         if create:
             self._changing("create")
             self._names[path] = _Inode()

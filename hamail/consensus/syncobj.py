@@ -34,13 +34,13 @@ from hamail.consensus.codec import (
     TimeoutNow,
     Vote,
 )
-from hamail.consensus.disk import Disk
 from hamail.consensus.election import Election
 from hamail.consensus.journal import Journal, JournalError, Work
 from hamail.consensus.link import Link
 from hamail.consensus.port import ConsensusHealth, Done, Machine, Send
 from hamail.consensus.proposals import Proposals
 from hamail.consensus.snapshots import COMPACT_ENTRIES, MachineFailed, Snapshots
+from hamail.disk import Disk
 from hamail.model.commands import AnyCommand
 from hamail.model.ids import LogIndex, NodeName
 from hamail.model.timings import Timings

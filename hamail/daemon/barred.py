@@ -5,7 +5,7 @@ from zlib import crc32
 
 import msgspec
 
-from hamail.consensus.disk import Disk, RealDisk
+from hamail.disk import Disk, RealDisk, write_whole
 from hamail.model.ids import Epoch, GroupName
 
 _MAGIC = b"hamail-barred-1\n"
@@ -38,17 +38,9 @@ class BarredFile:
             raise BarredError(f"{self._path} is damaged: {e}") from e
 
     def save(self, barred: dict[GroupName, Epoch]) -> None:
-        """Durable when it returns: new file, fsync, rename, fsync of the directory. Raises BarredError."""
+        """Durable when it returns. Raises BarredError: then the node must not vote any more."""
         body = msgspec.msgpack.encode(barred)
-        new = self._path.with_suffix(".new")
         try:
-            file = self._disk.open(new, create=True)
-            try:
-                file.write_at(0, _MAGIC + crc32(body).to_bytes(4, "big") + body)
-                file.sync()
-            finally:
-                file.close()
-            self._disk.replace(new, self._path)
-            self._disk.sync_directory(self._path.parent)
+            write_whole(self._disk, self._path, _MAGIC + crc32(body).to_bytes(4, "big") + body)
         except OSError as e:
             raise BarredError(f"{self._path} cannot be written: {e.strerror}") from e

@@ -4,14 +4,13 @@ A new executor must neither leave the services of a dead one running with nobody
 watchdog that the dead one had given up. So it reads here first.
 """
 
-import errno
 import logging
-import os
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from hamail.disk import Disk, RealDisk, write_whole
 from hamail.model.ids import Epoch, GroupName
 from hamail.model.spec import GroupSpec
 
@@ -37,8 +36,9 @@ class Page(Struct, frozen=True, kw_only=True):
 
 
 class Ledger:
-    def __init__(self, path: Path, boot_id: str) -> None:
+    def __init__(self, path: Path, boot_id: str, disk: Disk | None = None) -> None:
         self._path = path
+        self._disk = disk or RealDisk()
         self._boot_id = boot_id
         self.page = self._read()
 
@@ -46,23 +46,15 @@ class Ledger:
         """Replace the page. Raises OSError: then what is on the disk is the page before."""
         if page == self.page:
             return
-        new = self._path.with_name(self._path.name + ".new")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            # no fsync: a crash of this process loses nothing of it, and a crash of the machine ends its meaning
-            data = msgspec.json.encode(page)
-            if os.write(descriptor, data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        finally:
-            os.close(descriptor)
-        new.replace(self._path)
+        # not durable: a crash of this process loses nothing of it, and a crash of the machine ends its meaning; and the
+        # dead-man's switch must never wait for a disk
+        write_whole(self._disk, self._path, msgspec.json.encode(page), durable=False)
         self.page = page
 
     def _read(self) -> Page:
         empty = Page(boot_id=self._boot_id)
         try:
-            with self._path.open("rb") as file:
-                page = msgspec.json.decode(file.read(LEDGER_BYTES_MAX), type=Page)
+            page = msgspec.json.decode(self._disk.read(self._path)[:LEDGER_BYTES_MAX], type=Page)
         except FileNotFoundError:
             return empty
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

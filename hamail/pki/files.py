@@ -1,7 +1,8 @@
 """Keys and certificates on disk: written whole or not at all, keys readable by their owner only."""
 
-import os
 from pathlib import Path
+
+from hamail.disk import RealDisk, write_whole
 
 PUBLIC_MODE = 0o644
 SECRET_MODE = 0o600
@@ -34,16 +35,7 @@ def read(path: Path) -> bytes:
 
 def write(path: Path, content: bytes, mode: int) -> None:
     """Replace `path` in one rename. The mode is set before the content is there, so a key is never readable."""
-    draft = path.with_name(f".{path.name}.new")
     try:
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-        with os.fdopen(descriptor, "wb") as out:
-            os.fchmod(out.fileno(), mode)
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        draft.rename(path)
+        write_whole(RealDisk(), path, content, mode=mode)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise PkiError(f"{path}: cannot be written: {error.strerror}") from error

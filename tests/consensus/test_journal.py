@@ -7,10 +7,10 @@ from random import Random
 
 import pytest
 
-from hamail.consensus.disk import RealDisk
 from hamail.consensus.journal import GROW_BYTES, Journal, JournalError, JournalMissing, initialise
 from hamail.consensus.memory_disk import MemoryDisk, PowerCut
 from hamail.consensus.records import BadJournal, Ballot, Entry, Snapshot, batch, scan
+from hamail.disk import RealDisk
 
 DIR = Path("/state")
 FILE = DIR / "journal"

@@ -1,6 +1,7 @@
-"""File operations of the journal, as a port: the real disk here, a simulated one elsewhere.
+"""File operations of all that hamail keeps, as a port: the real disk here, a simulated one elsewhere.
 
 All methods may raise OSError. Nothing is durable before `sync` (data) or `sync_directory` (names) has returned.
+`write_whole` is the one way in which a small file is written.
 """
 
 import errno
@@ -28,8 +29,8 @@ class Disk(Protocol):
 
     def exists(self, path: Path) -> bool: ...
 
-    def open(self, path: Path, *, create: bool = False) -> DiskFile:
-        """For writing in place. `create` makes an empty file (or empties an existing one)."""
+    def open(self, path: Path, *, create: bool = False, mode: int = 0o600) -> DiskFile:
+        """For writing in place. `create` makes an empty file of that mode (or empties an existing one)."""
 
     def replace(self, source: Path, target: Path) -> None: ...
 
@@ -41,6 +42,25 @@ class Disk(Protocol):
 
     def lock(self, path: Path) -> DiskFile:
         """Hold the file exclusively until it is closed or this process ends. Raises BlockingIOError."""
+
+
+def write_whole(disk: Disk, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+    """Replace the file: whatever happens meanwhile, the old content is there or the new, whole; on return the new.
+
+    `durable` False: only for what loses its meaning with a crash of the machine. Raises OSError: then the old content
+    or the new is there, and it may be lost again. There is no second try at a failed sync.
+    """
+    new = path.with_name(path.name + ".new")
+    file = disk.open(new, create=True, mode=mode)
+    try:
+        file.write_at(0, data)
+        if durable:
+            file.sync()
+    finally:
+        file.close()
+    disk.replace(new, path)
+    if durable:
+        disk.sync_directory(path.parent)
 
 
 class RealFile:
@@ -62,6 +82,9 @@ class RealFile:
     def sync(self) -> None:
         os.fdatasync(self._descriptor)
 
+    def set_mode(self, mode: int) -> None:
+        os.fchmod(self._descriptor, mode)
+
     def close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -75,9 +98,12 @@ class RealDisk:
     def exists(self, path: Path) -> bool:
         return path.exists()
 
-    def open(self, path: Path, *, create: bool = False) -> RealFile:
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if create else 0)
-        return RealFile(os.open(path, flags, 0o600))
+    def open(self, path: Path, *, create: bool = False, mode: int = 0o600) -> RealFile:
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT | os.O_TRUNC if create else 0)
+        file = RealFile(os.open(path, flags, mode))
+        if create:
+            file.set_mode(mode)  # whatever the umask is, and whatever a file left over from before had
+        return file
 
     def replace(self, source: Path, target: Path) -> None:
         source.replace(target)
