@@ -34,7 +34,7 @@ for name in hamaild hamail-executor hamailctl; do
 done
 
 install -d "$UNITS" /usr/lib/sysusers.d /usr/lib/tmpfiles.d "$AGENTS" /usr/share/hamail
-for unit in "$SOURCE"/systemd/*.service; do
+for unit in "$SOURCE"/systemd/*.service "$SOURCE"/systemd/*.socket; do
     sed "s|/opt/hamail|$PREFIX|g" "$unit" >"$UNITS/$(basename "$unit")"
     chmod 0644 "$UNITS/$(basename "$unit")"
 done

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from hamail.config.allow import Allow, read_allow
 from hamail.config.cluster import watchdog_timeout_s
 from hamail.config.rules.cluster import numeric
 from hamail.config.section import Section, wrong_path
@@ -24,17 +25,24 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
     cluster_file: Path = Path("/etc/hamail/cluster.toml")
     control_socket: Path = Path("/run/hamail/control.sock")
     control_group: str = "hamail"
-    executor_socket: Path = Path("/run/hamail/executor.sock")
+    executor_dir: Path = Path("/run/hamail-executor")
+    executor_socket: Path = Path("/run/hamail-executor/executor.sock")
     watchdog_device: str | None = None
     watchdog_timeout_s: int = 5
     agent_dirs: tuple[Path, ...] = (Path("/usr/lib/ocf/resource.d"),)
     bind_address: str | None = None
+    allow: Allow = Allow()
     log_level: str = "info"
 
 
 def read_node(root: Section) -> NodeConfig:
-    """The sockets follow `run_dir` unless they are given."""
+    """The sockets follow `run_dir` unless they are given.
+
+    The executor's files have a folder of their own beside it: `run_dir` belongs to the user of hamaild, who could put
+    links there for root to follow.
+    """
     run_dir = _path(root, "run_dir", "/run/hamail")
+    executor_dir = run_dir.with_name(f"{run_dir.name}-executor")
     config = NodeConfig(
         node=root.name("node"),
         state_dir=_path(root, "state_dir", "/var/lib/hamail"),
@@ -43,11 +51,13 @@ def read_node(root: Section) -> NodeConfig:
         cluster_file=_path(root, "cluster_file", "/etc/hamail/cluster.toml"),
         control_socket=_path(root, "control_socket", str(run_dir / "control.sock")),
         control_group=root.text("control_group", "hamail"),
-        executor_socket=_path(root, "executor_socket", str(run_dir / "executor.sock")),
+        executor_dir=executor_dir,
+        executor_socket=_path(root, "executor_socket", str(executor_dir / "executor.sock")),
         watchdog_device=root.optional_path("watchdog_device"),
         watchdog_timeout_s=watchdog_timeout_s(root),
         agent_dirs=_folders(root),
         bind_address=_bind_address(root),
+        allow=read_allow(root),
         log_level=root.one_of("log_level", LOG_LEVELS, "info"),
     )
     root.finish()

@@ -152,8 +152,8 @@ class Section:
             else:
                 yield name, Section(value, (*self.path, key, name), self._problems)
 
-    def table(self, key: str) -> "Section":
-        return Section(dict(self._entries(key, required=True)), (*self.path, key), self._problems)
+    def table(self, key: str, *, required: bool = True) -> "Section":
+        return Section(dict(self._entries(key, required=required)), (*self.path, key), self._problems)
 
     def finish(self) -> None:
         """Call when everything was asked for: the rest is unknown."""

@@ -16,6 +16,7 @@ from hamail.config.local import check_local, check_node, local_interfaces
 from hamail.config.node import NodeConfig
 from hamail.consensus.journal import JournalError, initialise
 from hamail.daemon.daemon import Daemon
+from hamail.executor.secrecy import forbid_core_dumps
 from hamail.model.spec import ClusterSpec
 from hamail.transport.certificates import CertificateError
 
@@ -90,6 +91,7 @@ def main(config: Path, fresh: bool, replaced_disk: bool) -> None:
     if problems := check_node(spec, node):
         fail("\n".join(f"{config}: {p}" for p in problems))
     logging_to_stderr(node.log_level)
+    forbid_core_dumps()  # its private key will be in its memory
     if fresh:
         try:
             become_owner(node.state_dir)

@@ -1,10 +1,14 @@
-"""The forked agent server: has hamail's own agents imported, so that an action costs a fork and not an interpreter.
+"""The agent server: has hamail's own agents imported, so that an action costs a fork and not an interpreter.
+
+Under systemd it is a service of its own (hamail-agents.service), since agents need rights that the executor does not:
+mounting, addresses, other users. Elsewhere the executor forks it.
 
 It is single-threaded, has no asyncio state and does one thing: fork a child per `Spawn`, which becomes a process of its
 own (session, cgroup, environment, standard streams) and then either calls the imported agent's `main` or executes
 the program. Both ways look the same from outside. The server reaps its children and reports their exit codes.
 """
 
+import contextlib
 import ctypes
 import gc
 import io
@@ -12,6 +16,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -21,13 +26,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from hamail.executor import spawn
+from hamail.executor import bounds, spawn
 from hamail.executor.trust import Untrusted, trusted_executable
 
 OWN_PROVIDER = "hamail"
 EXIT_CANNOT_RUN = 126
 AGENTS_MAX = 64
 _DESCRIPTORS_MAX = 65536
+_LISTEN_DESCRIPTOR = 3
+_PEERCRED = struct.Struct("=iII")
 _PR_SET_PDEATHSIG = 1
 _FingerPrint = tuple[int, int, int]
 AgentMain = Callable[[list[str], Mapping[str, str]], int]
@@ -52,15 +59,42 @@ def fork_server(agent_dirs: tuple[Path, ...]) -> tuple[socket.socket, int]:
         code = 0
     except BaseException:  # noqa: BLE001 - the forked child must never return into the caller's stack
         traceback.print_exc()
-    os._exit(code)
+    finally:
+        os._exit(code)  # also when the traceback could not be written
 
 
-def serve(sock: socket.socket, agent_dirs: tuple[Path, ...]) -> None:
+def serve_activated(agent_dirs: tuple[Path, ...]) -> None:
+    """Serve the one executor that connects to the socket which systemd hands over; end when it has gone.
+
+    The next executor is served by a fresh process: after an upgrade that one has the new agents. They are imported
+    before the call comes: an executor that has crashed may have little time left until the watchdog bites.
+    """
+    if os.environ.get("LISTEN_FDS") != "1" or os.environ.get("LISTEN_PID") != str(os.getpid()):
+        raise RuntimeError("systemd hands over no socket: it is started by hamail-agents.socket")
+    agents = load_agents(agent_dirs)
+    with socket.socket(fileno=_LISTEN_DESCRIPTOR) as listener:
+        listener.setblocking(True)
+        connection, _address = listener.accept()
+    refused = not_from_root(connection)
+    if refused:
+        raise RuntimeError(refused)
+    connection.setblocking(True)
+    serve(connection, agent_dirs, agents)
+
+
+def not_from_root(connection: socket.socket) -> str:
+    """Why the other end is not to be believed; "" when it belongs to root."""
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+    _pid, uid, _gid = _PEERCRED.unpack(peer)
+    return "" if uid == 0 else f"the other end of the agent server's socket belongs to user {uid}, not to root"
+
+
+def serve(sock: socket.socket, agent_dirs: tuple[Path, ...], agents: "dict[str, LoadedAgent] | None" = None) -> None:
     """Serve until the executor's end closes; then kill what still runs."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it lives as long as the executor, also while that stops groups
     _name_process("hamail-agents")
-    server = _Server(sock, load_agents(agent_dirs))
+    server = _Server(sock, agent_dirs, load_agents(agent_dirs) if agents is None else agents)
     gc.collect()
     gc.freeze()
     server.run()
@@ -118,8 +152,9 @@ def _fingerprint(found: os.stat_result) -> _FingerPrint:
 
 
 class _Server:
-    def __init__(self, sock: socket.socket, agents: dict[str, LoadedAgent]) -> None:
+    def __init__(self, sock: socket.socket, agent_dirs: tuple[Path, ...], agents: dict[str, LoadedAgent]) -> None:
         self._sock = sock
+        self._agent_dirs = agent_dirs
         self._agents = agents
         self._children: dict[int, tuple[int, int]] = {}  # pidfd -> (pid, id of the spawn)
         self._poll = select.poll()
@@ -143,6 +178,11 @@ class _Server:
         if not body:
             return False
         order = spawn.decode_spawn(body)
+        refused = bounds.refuse(order, self._agent_dirs)
+        if refused:
+            _close(descriptors)
+            self._sock.send(spawn.encode(spawn.SpawnFailed(id=order.id, why=refused)))
+            return True
         try:
             pid = os.fork()
         except OSError as error:
@@ -164,7 +204,8 @@ class _Server:
         os.close(pidfd)
         _pid, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
-        self._sock.send(spawn.encode(spawn.Exited(id=order_id, exit_code=code)))
+        with contextlib.suppress(ConnectionError):  # the executor has gone: the next receive says so
+            self._sock.send(spawn.encode(spawn.Exited(id=order_id, exit_code=code)))
 
     def _kill_all(self) -> None:
         for pidfd, (pid, _id) in self._children.items():

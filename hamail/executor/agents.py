@@ -9,6 +9,7 @@ from pathlib import Path
 from hamail.executor.cgroups import ProcessSets
 from hamail.executor.kinds import short_name
 from hamail.executor.metadata import METADATA_BYTES_MAX, BadMetadata, Metadata, parse
+from hamail.executor.policy import Policy
 from hamail.executor.processes import Finished, Job, Processes
 from hamail.executor.trust import Untrusted, trusted_executable
 from hamail.model.spec import ResourceSpec
@@ -92,8 +93,9 @@ class ActionResult:
 class Agents:
     """Finds agents below the configured folders and keeps their meta-data."""
 
-    def __init__(self, folders: tuple[Path, ...], processes: Processes, sets: ProcessSets) -> None:
+    def __init__(self, folders: tuple[Path, ...], processes: Processes, sets: ProcessSets, policy: Policy) -> None:
         self._folders = folders
+        self._policy = policy
         self._processes = processes
         self._sets = sets
         self._cache: dict[tuple[str, int, int, int], Metadata] = {}
@@ -104,6 +106,8 @@ class Agents:
         provider, _, kind = short_name(name).partition(":")
         if not NAME.fullmatch(provider) or not NAME.fullmatch(kind):
             raise AgentError(f"{name!r} is no agent name of the form provider:type")
+        if refused := self._policy.refuse_agent(name):
+            raise AgentError(refused)
         for folder in self._folders:
             path = folder / provider / kind
             if path.exists():
@@ -159,7 +163,7 @@ class Agents:
             if not _PARAMETER.fullmatch(key) or "\0" in value:
                 raise AgentError(f"parameter {key!r} of {spec.name} cannot be passed on")
         metadata = await self.metadata(spec.agent)
-        refused = metadata.refuse(spec.parameters)
+        refused = metadata.refuse(spec.parameters) or self._policy.refuse_resource(spec)
         if refused:
             raise AgentError(f"resource {spec.name}: {refused}")
         return metadata

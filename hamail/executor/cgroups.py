@@ -15,6 +15,8 @@ from typing import Protocol
 
 import psutil
 
+from hamail.executor import hostmounts
+
 MARKER = "HAMAIL_PROCESS_SET"
 KILL_ROUNDS_MAX = 10  # a v1 cgroup is killed by reading and signalling until it is empty
 _ROUND_PAUSE_S = 0.002
@@ -258,7 +260,8 @@ def _environment_of(pid: int) -> bytes:
 
 def _identity(run_dir: Path) -> str:
     # Nodes without their own cgroup namespace share one tree: the mount namespace tells them apart.
-    namespace = Path("/proc/self/ns/mnt").stat().st_ino
+    # That of the agents: where the executor has one of its own, each start gets another.
+    namespace = Path(f"/proc/{hostmounts.owner()}/ns/mnt").stat().st_ino
     return f"{zlib.crc32(f'{namespace} {run_dir}'.encode()):08x}"
 
 

@@ -19,6 +19,7 @@ from hamail.executor.groups import Group
 from hamail.executor.kinds import Kind
 from hamail.executor.ledger import Held, Ledger, Page
 from hamail.executor.police import TICK_S, AddressEvents, Police
+from hamail.executor.policy import ANYTHING, Policy
 from hamail.executor.processes import Processes
 from hamail.executor.resource import Tools
 from hamail.executor.watchdog import Watchdog
@@ -47,8 +48,11 @@ from hamail.model.state import Incarnation
 
 GROUPS_MAX = 64
 RESOURCES_MAX = 64
+TASKS_MAX = 256  # hamaild never has so much under way; whoever speaks in its place might
+EPOCHS_MAX = 4096
 SHUTDOWN_TRIES_MAX = 2
 
+_BUSY = "more is under way here already than hamaild ever asks for; nothing was done"
 PREPARE = "prepare"  # the evidence that an agent is told instead of one; see hamail.ocf.prepared
 log = logging.getLogger("hamail.executor")
 
@@ -59,6 +63,7 @@ class Settings:
     agent_dirs: tuple[Path, ...]
     watchdog_device: str | None
     watchdog_timeout_s: int
+    policy: Policy = ANYTHING  # main always gives the node's own
 
 
 class Executor:
@@ -70,9 +75,9 @@ class Executor:
         self._settings = settings
         self.watchdog = watchdog
         self._ledger = ledger
-        agents = Agents(settings.agent_dirs, processes, sets)
+        agents = Agents(settings.agent_dirs, processes, sets, settings.policy)
         self._tools = Tools(processes, sets, agents)
-        self._fences = Fences(processes, sets, self.tell)
+        self._fences = Fences(processes, sets, self.tell, settings.policy)
         self._incarnation = Incarnation(boot_id=ledger.page.boot_id, executor_id=uuid.uuid4().hex)
         self._cluster = ""
         self._configured: dict[str, GroupSpec] = {}
@@ -233,10 +238,14 @@ class Executor:
         for group in request.groups:
             if not NAME.fullmatch(group.name) or len(group.resources) > RESOURCES_MAX:
                 return f"group {group.name!r} has no usable name, or more than {RESOURCES_MAX} resources"
+        if len(self._tasks) >= TASKS_MAX:
+            return _BUSY
         self._cluster = request.cluster
         self._configured = {group.name: group for group in request.groups}
         self._config = request.config
         self._cleaned = {name: spec for name, spec in self._cleaned.items() if self._configured.get(name) == spec}
+        known = self._configured.keys() | self._held.keys()
+        self._looking = {name: lock for name, lock in self._looking.items() if name in known or lock.locked()}
         self._spawn(self._warm_up())
         return ""
 
@@ -316,6 +325,8 @@ class Executor:
             return ""  # nothing will be started here, so there is nothing to find out
         if not NAME.fullmatch(spec.name) or len(spec.resources) > RESOURCES_MAX:
             return f"group {spec.name!r} has no usable name, or more than {RESOURCES_MAX} resources"
+        if len(self._tasks) >= TASKS_MAX:
+            return _BUSY
         self._spawn(self._rehearse(spec, frozenset({Kind.ADDRESS})))
         return ""
 
@@ -357,8 +368,9 @@ class Executor:
             return ""
         if name not in self._configured:
             return f"group {name} is not configured here"
-        # Whoever hears that nothing of this epoch runs here relies on it: it must not be started any more.
-        self._last_epoch[name] = max(request.epoch, self._last_epoch.get(name, 0))
+        if len(self._tasks) >= TASKS_MAX or (len(self._last_epoch) >= EPOCHS_MAX and name not in self._last_epoch):
+            return _BUSY
+        self._never_start(name, request.epoch)
         self._spawn(self._verify_stopped(self._configured[name], request.epoch))
         return ""
 

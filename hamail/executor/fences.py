@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
 from hamail.executor.cgroups import ProcessSets
+from hamail.executor.policy import Policy
 from hamail.executor.processes import Job, Processes
 from hamail.executor.trust import Untrusted, read_secret
 from hamail.fencing.agent import Device, Ended, FenceAgents
@@ -24,7 +25,10 @@ log = logging.getLogger("hamail.executor.fences")
 class Fences:
     """A fence goes before a check of the same device: many devices take one session at a time."""
 
-    def __init__(self, processes: Processes, sets: ProcessSets, tell: Callable[[AnyNotice], None]) -> None:
+    def __init__(
+        self, processes: Processes, sets: ProcessSets, tell: Callable[[AnyNotice], None], policy: Policy
+    ) -> None:
+        self._policy = policy
         self._processes = processes
         self._sets = sets
         self._tell = tell
@@ -74,7 +78,7 @@ class Fences:
             check = self._checks.get(request.device)
             if check is not None:
                 check.cancel()
-            device = _device(request)
+            device = self._device(request)
             why = await self._agents.fence(device, request.target, request.plug, request.timeout_ms)
         except Untrusted as error:
             why = f"{error}; surely not done"
@@ -91,7 +95,7 @@ class Fences:
         if request.device in self._checks:
             return  # the answer of the check under way is this one's as well
         try:
-            device = _device(request)
+            device = self._device(request)
         except Untrusted as error:
             self._tell(FenceChecked(device=request.device, ok=False, detail=str(error)))
             return
@@ -105,6 +109,19 @@ class Fences:
             del self._checks[request.device]
             why = None if check.cancelled() else check.result()
         self._tell(FenceChecked(device=request.device, ok=not why, detail=why))
+
+    def _device(self, request: RunFence | CheckFence) -> Device:
+        """Raises Untrusted for what this node does not allow, and for a secret file that is not fit to be used."""
+        plugs = {request.target: request.plug} if isinstance(request, RunFence) else request.plugs
+        refused = self._policy.refuse_fence(request.agent, request.parameters, plugs, request.secret_files)
+        if refused:
+            raise Untrusted(refused)
+        return Device(
+            name=request.device,
+            agent=request.agent,
+            parameters=request.parameters,
+            secrets=_secrets(request.secret_files),
+        )
 
     async def _run(self, path: Path, stdin: bytes, timeout_ms: int) -> Ended:
         processes = self._sets.get(f"fence.{next(self._numbers)}")
@@ -122,13 +139,6 @@ class Fences:
         )
         processes.remove()
         return Ended(exit_code=finished.exit_code, why=finished.why, stdout=finished.stdout, stderr=finished.stderr)
-
-
-def _device(request: RunFence | CheckFence) -> Device:
-    """Raises Untrusted for a secret file that is not fit to be used."""
-    return Device(
-        name=request.device, agent=request.agent, parameters=request.parameters, secrets=_secrets(request.secret_files)
-    )
 
 
 def _secrets(files: Mapping[str, str]) -> dict[str, str]:

@@ -6,18 +6,23 @@ import fcntl
 import logging
 import os
 import signal
+import stat
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import msgspec
 
 from hamail.executor import notify
+from hamail.executor.agent_server import serve_activated
 from hamail.executor.cgroups import detect
 from hamail.executor.executor import Executor, Settings
 from hamail.executor.ledger import Ledger
+from hamail.executor.policy import Policy
 from hamail.executor.processes import Processes
+from hamail.executor.secrecy import forbid_core_dumps
 from hamail.executor.server import Server
 from hamail.executor.watchdog import Watchdog
 
@@ -28,13 +33,21 @@ _LOCK_WAIT_S = 1.0
 log = logging.getLogger("hamail.executor")
 
 
+class OneLine(logging.Formatter):
+    """A message may quote what hamaild or an agent has sent: that must not look like a line of the executor's own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        return "".join(c if c.isprintable() else "?" for c in super().formatMessage(record))
+
+
 @dataclass(frozen=True)
 class Place:
     """Where this executor lives."""
 
-    run_dir: Path
+    run_dir: Path  # root's own: nobody else may put a file or a link there
     socket: Path
     settings: Settings
+    agent_server: Path | None = None  # the socket of the one that systemd starts; None: it is forked
 
 
 @click.command()
@@ -46,24 +59,37 @@ class Place:
     help="The file that describes this node.",
 )
 @click.option("--no-systemd", is_flag=True, help="Send no readiness to systemd.")
-def main(config: Path, no_systemd: bool) -> None:
+@click.option(
+    "--agent-server",
+    type=click.Path(path_type=Path),
+    help="Have agents run by the server behind this socket, instead of a child process.",
+)
+@click.option("--serve-agents", is_flag=True, help="Be that server; systemd hands over the socket.")
+def main(config: Path, no_systemd: bool, agent_server: Path | None, serve_agents: bool) -> None:
     """The root process of hamail: starts and stops resources, and is the dead-man's switch."""
     from hamail.config import ConfigError, load_node
 
+    forbid_core_dumps()
     if os.geteuid() != 0:
         raise click.ClickException("hamail-executor must run as root")
     try:
         node = load_node(config)
     except ConfigError as error:
         raise click.ClickException("\n".join(f"{p.place}: {p.reason}" for p in error.problems)) from error
-    logging.basicConfig(level=node.log_level.upper(), stream=sys.stderr, format="%(levelname)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(levelname)s %(message)s"))
+    logging.basicConfig(level=node.log_level.upper(), handlers=[handler])
+    if serve_agents:
+        serve_activated(node.agent_dirs)
+        return
     settings = Settings(
         node=node.node,
         agent_dirs=node.agent_dirs,
         watchdog_device=node.watchdog_device,
         watchdog_timeout_s=node.watchdog_timeout_s,
+        policy=Policy(**msgspec.structs.asdict(node.allow)),
     )
-    place = Place(node.run_dir, node.executor_socket, settings)
+    place = Place(node.executor_dir, node.executor_socket, settings, agent_server)
     sys.exit(run(place, notify.Notifier(None) if no_systemd else notify.from_environment()))
 
 
@@ -72,10 +98,12 @@ def run(place: Place, notifier: notify.Notifier) -> int:
     if not place.run_dir.exists():
         place.run_dir.mkdir(parents=True)
         place.run_dir.chmod(0o755)  # whatever the umask: hamaild must reach the socket
+    _refuse_foreign(place.run_dir)
     lock = _only_one(place.run_dir)
     try:
         # before there is an event loop, and while this process is small: the two share their pages
-        processes = Processes.fork(place.settings.agent_dirs)
+        address = place.agent_server
+        processes = Processes.connect(address) if address else Processes.fork(place.settings.agent_dirs)
         _lock_memory()
         return asyncio.run(_serve(place, processes, notifier))
     finally:
@@ -129,6 +157,13 @@ async def _keep_notifying(notifier: notify.Notifier, executor: Executor) -> None
 
 def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _refuse_foreign(run_dir: Path) -> None:
+    """Root reads and replaces files there. Who else could write it could have root believe or overwrite anything."""
+    found = run_dir.lstat()
+    if found.st_uid != 0 or found.st_mode & 0o022 or not stat.S_ISDIR(found.st_mode):
+        raise click.ClickException(f"{run_dir} must be a folder that only root can write")
 
 
 def _only_one(run_dir: Path) -> int:

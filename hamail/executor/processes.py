@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hamail.executor import spawn
-from hamail.executor.agent_server import fork_server
+from hamail.executor.agent_server import fork_server, not_from_root
 from hamail.executor.cgroups import ProcessSet, describe
 from hamail.executor.trust import Untrusted, trusted_executable
 
@@ -25,6 +25,7 @@ ENVIRONMENT_BYTES_MAX = 64 << 10
 GRACE_MS = 500  # between SIGTERM and SIGKILL of an action past its time
 KILL_WAIT_MS = 1_000  # how long SIGKILL may take before a process counts as stuck in the kernel
 SERVER_STARTS_MAX = 5
+CONNECT_TIMEOUT_S = 1.0
 _READ_BYTES = 64 << 10
 _SEND_RETRY_S = 0.005
 _SETTLE_S = 0.005
@@ -99,11 +100,14 @@ class Lost(Exception):
 
 
 class Processes:
-    """The executor's side of the agent server; starts another one if it dies."""
+    """The executor's side of the agent server; starts another one if it dies, or turns to the one systemd starts."""
 
-    def __init__(self, server: socket.socket, server_pid: int, agent_dirs: tuple[Path, ...]) -> None:
+    def __init__(
+        self, server: socket.socket, server_pid: int, agent_dirs: tuple[Path, ...], address: Path | None = None
+    ) -> None:
         self._server = server
         self._server_pid = server_pid
+        self._address = address
         self._replacement: subprocess.Popen[bytes] | None = None
         self._agent_dirs = agent_dirs
         self._ids = itertools.count(1)
@@ -115,6 +119,11 @@ class Processes:
         """Fork the agent server now; `attach` when the event loop runs."""
         server, pid = fork_server(agent_dirs)
         return cls(server, pid, agent_dirs)
+
+    @classmethod
+    def connect(cls, address: Path) -> "Processes":
+        """Use the agent server behind this socket, which systemd starts when it is called. Raises OSError."""
+        return cls(_connect(address), 0, (), address)
 
     def attach(self) -> None:
         self._server.setblocking(False)
@@ -132,7 +141,7 @@ class Processes:
             trusted_executable(job.path)
         except Untrusted as error:
             return Finished(exit_code=None, why=f"not run: {error}")
-        if sum(len(k) + len(v) for k, v in job.environment.items()) > ENVIRONMENT_BYTES_MAX:
+        if sum(len(k.encode()) + len(v.encode()) for k, v in job.environment.items()) > ENVIRONMENT_BYTES_MAX:
             return Finished(exit_code=None, why=f"not run: its parameters are over {ENVIRONMENT_BYTES_MAX} bytes")
         if len(job.stdin) > INPUT_BYTES_MAX:
             return Finished(exit_code=None, why=f"not run: its input is over {INPUT_BYTES_MAX} bytes")
@@ -203,6 +212,7 @@ class Processes:
             except BlockingIOError:
                 await asyncio.sleep(_SEND_RETRY_S)  # bounded by the job's own time limit
             except OSError as error:
+                self._reconnect()  # for the next one
                 raise Lost(f"not run: the agent server does not answer ({error})") from error
         streams.close_child_ends()
 
@@ -244,9 +254,10 @@ class Processes:
         running = self._running.get(reply.id)
         if isinstance(reply, spawn.Spawned):
             if running is None:
-                os.close(descriptors[0])
+                for descriptor in descriptors:
+                    os.close(descriptor)
                 return
-            running.pid, running.pidfd = reply.pid, descriptors[0]
+            running.pid, running.pidfd = reply.pid, descriptors[0] if descriptors else -1  # none free: its set remains
             if running.doomed:
                 _kill(running)
         elif running is not None:
@@ -267,13 +278,31 @@ class Processes:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._server.fileno())
         self._server.close()
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._server_pid, os.WNOHANG)
         for id_, running in list(self._running.items()):
             _settle_lost(running, f"the agent server has died ({why}): outcome unknown")
             if running.doomed:
                 self._retire(id_, running)  # nobody else will: its run was given up
         self._running.clear()
+        if self._address is None:
+            self._start_another(why)
+        else:
+            log.error("the agent server has died (%s)", why)
+            self._reconnect()
+
+    def _reconnect(self) -> None:
+        """systemd starts another one for a new connection; where that is refused, the next run tries again."""
+        if self._address is None or self._server.fileno() >= 0:
+            return
+        try:
+            self._server = _connect(self._address)
+        except OSError as error:
+            log.critical("there is no agent server at %s: %s", self._address, error)
+        else:
+            self.attach()
+
+    def _start_another(self, why: str) -> None:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._server_pid, os.WNOHANG)
         if self._starts_left == 0:
             log.critical("the agent server has died %d times and is not started again", SERVER_STARTS_MAX)
             return
@@ -289,6 +318,20 @@ class Processes:
         theirs.close()
         self._server, self._server_pid = ours, self._replacement.pid
         self.attach()
+
+
+def _connect(address: Path) -> socket.socket:
+    """Raises OSError, also when it is not root who listens there."""
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        server.settimeout(CONNECT_TIMEOUT_S)
+        server.connect(str(address))
+        if refused := not_from_root(server):
+            raise PermissionError(refused)
+    except OSError:
+        server.close()
+        raise
+    return server
 
 
 def members(processes: ProcessSet) -> list[int] | None:

@@ -71,7 +71,8 @@ class Server:
             os.umask(before)
         gid = _service_gid()
         if gid is not None:
-            os.chown(self._path, 0, gid)
+            if self._path.stat().st_gid != gid:  # the folder's setgid bit has done it where systemd-tmpfiles made it
+                os.chown(self._path, 0, gid)
             self._path.chmod(SOCKET_MODE)
 
     async def close(self) -> None:

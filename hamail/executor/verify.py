@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from hamail.executor import hostmounts
 from hamail.executor.cgroups import ProcessSet, cgroup_dirs, describe, pids_below
 from hamail.executor.kinds import MountPoint
 
@@ -95,8 +96,8 @@ def mount_holders(mount: MountPoint | None) -> list[str]:
 
 
 def visible_mounts(mount: MountPoint) -> list[str]:
-    """Mounts in this namespace. Cheap: one read of mountinfo."""
-    return _mounts_in("self", mount, _number_of(mount.device))
+    """Mounts where agents act. Cheap: one read of mountinfo."""
+    return _mounts_in(hostmounts.owner(), mount, _number_of(mount.device))
 
 
 def _mounts_in(process: str, mount: MountPoint, number: str | None) -> list[str]:

@@ -20,6 +20,7 @@ CACHED_AGENTS_MAX = 64
 _ACTIONS = frozenset({"off", "status", "monitor", "metadata"})
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _AGENT = re.compile(r"fence_[A-Za-z0-9_.-]{1,60}")
+_ALWAYS = frozenset({"action", "nodename", "password", "port", "plug"})  # known to all, whatever they list
 _CLUSTER_SIDE = "pcmk_"  # settings of other cluster managers for themselves, never passed to an agent
 _EXIT_NAMES = {
     1: "failed",
@@ -66,6 +67,12 @@ class Device:
 class FenceMetadata:
     parameters: frozenset[str]
     actions: frozenset[str]
+
+    def refuse(self, device: Device) -> str:
+        """Why the agent cannot be called with these parameters; "" when it can."""
+        given = [name for name in (*device.parameters, *device.secrets) if not name.startswith(_CLUSTER_SIDE)]
+        unknown = sorted(name for name in given if name not in self.parameters | _ALWAYS)
+        return f"{device.agent} has no parameter {', '.join(unknown)}" if unknown else ""
 
     @property
     def host_argument(self) -> str:
@@ -124,11 +131,14 @@ class FenceAgents:
         clock = _Budget(timeout_ms)
         try:
             path = locate(device.agent)
-            host_argument = (await self.metadata(path, device)).host_argument
+            metadata = await self.metadata(path, device)
+            host_argument = metadata.host_argument
             off = compose("off", device, target, host_argument, plug)
             status = compose("status", device, target, host_argument, plug)
         except (FenceError, OSError) as error:
             return f"{error}; surely not done"
+        if refused := metadata.refuse(device):
+            return f"{refused}; surely not done"
         if clock.left_ms() <= 0:
             return f"{device.agent} took all of {timeout_ms} ms for its meta-data; surely not done"
         ended = await self._run(path, off, clock.left_ms())
@@ -151,6 +161,8 @@ class FenceAgents:
             metadata = await self.metadata(path, device)
         except (FenceError, OSError) as error:
             return str(error)
+        if refused := metadata.refuse(device):
+            return refused
         missing = {"off", "status"} - metadata.actions
         if missing:
             return f"{device.agent} has no action {' and '.join(sorted(missing))}: a fence could not be verified"

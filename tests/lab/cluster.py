@@ -65,6 +65,7 @@ NODE = """\
 node = "{node}"
 """
 WATCHDOG = 'watchdog_device = "/dev/watchdog"\n'
+ALLOW = '[allow]\nagents = ["lab:*"]\n'  # the tests' own agents
 
 
 def cluster_toml(addresses: Addresses, detection: str) -> str:
@@ -97,7 +98,7 @@ def configure(root: Path, node: str, addresses: Addresses, detection: str, certi
     write(root / "etc/hostname", f"{node}\n")
     write(root / "etc/machine-id", f"{NODES.index(node) + 1:032x}\n")
     write(root / "etc/hamail/cluster.toml", cluster_toml(addresses, detection))
-    write(root / "etc/hamail/node.toml", NODE.format(node=node) + ("" if witness else WATCHDOG))
+    write(root / "etc/hamail/node.toml", NODE.format(node=node) + ("" if witness else WATCHDOG + ALLOW))
     group = group_id(root, "hamail")
     place = root / "etc/hamail/pki"
     place.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ WAIT_S = 8.0
 class Process:
     def __init__(self, folder: Path, agents: str | None = None) -> None:
         self.folder = folder
-        self.socket = folder / "run" / "executor.sock"
+        self.socket = folder / "run-executor" / "executor.sock"
         config = folder / "node.toml"
         config.write_text(
             f'node = "n1"\nrun_dir = "{folder}/run"\nagent_dirs = ["{agents or folder / "agents"}"]\n'
@@ -145,7 +145,7 @@ async def test_crash_leaves_services_and_the_next_life_cleans_up(process):
 async def test_a_restarted_executor_does_not_feed_a_watchdog_that_was_given_up(process):
     await bring_up(process)
     process.stop(signal.SIGKILL)
-    ledger = process.folder / "run" / "executor.held"
+    ledger = process.folder / "run-executor" / "executor.held"
     page = msgspec.json.decode(ledger.read_bytes())
     assert [held["epoch"] for held in page["groups"]] == [1]
     ledger.write_bytes(msgspec.json.encode(page | {"doomed": "a group was not stopped in time"}))

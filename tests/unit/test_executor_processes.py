@@ -26,7 +26,7 @@ def folder():
 
 @pytest.fixture(params=["cgroup", "mark"])
 async def run(folder, request):
-    processes = Processes.fork((folder / "agents",))
+    processes = Processes.fork((folder,))
     processes.attach()
     sets = detect(folder) if request.param == "cgroup" else ProcessSets(None, "", f"test-{os.getpid()}")
     assert sets.by_cgroup == (request.param == "cgroup")
@@ -36,7 +36,7 @@ async def run(folder, request):
         path = write_agent(folder, "scripts", "x", script)
         job = Job(
             path=path,
-            arguments=(),
+            arguments=("start",),
             environment={"PATH": "/usr/bin:/bin"},
             processes=members,
             timeout_ms=timeout_ms,

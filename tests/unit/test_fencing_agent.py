@@ -9,7 +9,7 @@ from hamail.fencing.agent import Device, Ended, FenceAgents, FenceError, compose
 from hamail.model.actions import CheckFence, FenceChecked, FenceResult, RunFence
 
 METADATA = """<?xml version="1.0" ?><resource-agent name="fence_x" shortdesc="x"><parameters>
-<parameter name="action"/><parameter name="plug"/><parameter name="ip"/></parameters>
+<parameter name="action"/><parameter name="plug"/><parameter name="ip"/><parameter name="slow"/></parameters>
 <actions><action name="on"/><action name="off"/><action name="status"/><action name="metadata"/></actions>
 </resource-agent>"""
 DEVICE = Device(name="pdu", agent="fence_x", parameters={"ip": "10.0.0.9"}, secrets={"password": "hunter2"})
