@@ -43,6 +43,7 @@ CLEAR_PAUSE_S = 2.0
 AFTER_S = 5.0  # a fault's outage may begin this long after it was taken back
 DRAIN_S = 270.0
 POLL_S = 0.05
+AGAIN_S = 0.25
 FLUSH_S = 2.0
 WATCHDOG = re.compile(r"^(\d+) watchdog expired", re.MULTILINE)
 
@@ -57,6 +58,7 @@ class Soak:
         self.owners: list[str] = []
         self.problems: list[str] = []
         self.ending = False  # after the present step
+        self.commit = commit()
         self.wall_ns = time.time_ns() - time.monotonic_ns()
         self.started_s = time.monotonic()
 
@@ -151,7 +153,7 @@ class Soak:
     def settle(self) -> str:
         """Waits until the cluster is healthy and nobody is banned; returns the active node. Raises LabError."""
         started_s = cleared_s = time.monotonic()
-        while (why := self.world.unhealthy()) or (why := self.banned()):
+        while why := self.unwell():
             now_s = time.monotonic()
             if now_s - started_s > HEALTHY_S:
                 raise LabError(f"the cluster is not healthy after {HEALTHY_S:.0f} s: {why}")
@@ -167,6 +169,16 @@ class Soak:
         if not self.owners or self.owners[-1] != owner:
             self.owners.append(owner)
         return owner
+
+    def unwell(self) -> str:
+        """Why the next step may not begin yet; "" when it may. Two looks: a node that has not caught up yet tells how
+        things were."""
+        for pause_s in (AGAIN_S, 0):
+            why = self.world.unhealthy() or self.banned() or ("" if self.world.active else "nobody is active")
+            if why:
+                return why
+            time.sleep(pause_s)
+        return ""
 
     def banned(self) -> str:
         candidates = self.world.group().get("candidates", ())
@@ -288,7 +300,7 @@ def result(soak: Soak, lasted_s: float) -> dict[str, Any]:
     report = checker.check(past)
     mail = report.mail
     return {
-        "lab": soak.lab.name, "seed": soak.options.seed, "commit": commit(), "seconds": round(lasted_s),
+        "lab": soak.lab.name, "seed": soak.options.seed, "commit": soak.commit, "seconds": round(lasted_s),
         "problems": soak.problems,
         "passed": report.passed and not soak.problems,
         "failovers": report.failovers, "restarts": report.restarts, "fences": report.fences,
