@@ -3,10 +3,12 @@
 from ipaddress import ip_interface
 from pathlib import Path
 
+import msgspec
 import pytest
 from test_config_cluster import ETC, GOOD, SECOND, changed
 
 from hamail.config import ConfigError, NodeConfig, diff, load_node, parse_cluster
+from hamail.config.allow import Allow
 from hamail.config.duration import format_duration, parse_duration
 from hamail.config.lines import Lines
 from hamail.config.local import check_local, check_node, local_interfaces
@@ -42,8 +44,11 @@ def test_the_sample_node_is_good_with_its_suggestions(tmp_path):
     text = (ETC / "node.toml").read_text()
     config = load_node(ETC / "node.toml")
     assert config == NodeConfig(node="n1", watchdog_device="/dev/watchdog")
-    taken_out = "\n".join(line.removeprefix("# ") if " = " in line else line for line in text.splitlines())
+    taken_out = "\n".join(line.removeprefix("# ") if " = " in line or line == "# [allow]" else line for line in text.splitlines())
     full = load_node(node(tmp_path, taken_out))
+    assert full.allow.agents == ("hamail:*", "heartbeat:IPaddr2") and "/big" in full.allow.mounts
+    assert full.allow.fence_parameters == ("ssh_options",) and "/etc/hamail/secrets" in full.allow.secrets
+    full = msgspec.structs.replace(full, allow=Allow())
     assert full == NodeConfig(node="n1", watchdog_device="/dev/watchdog", bind_address="0.0.0.0")
 
 
