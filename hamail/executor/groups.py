@@ -26,7 +26,8 @@ from hamail.model.actions import (
 from hamail.model.spec import GroupSpec, ResourceSpec
 from hamail.model.state import Stamp
 
-EMERGENCY_BUDGET_MIN_MS = 100
+EMERGENCY_BUDGET_MIN_MS = 100  # of the first try; each further one may take twice as long: there is no hurry left
+EMERGENCY_BUDGET_MAX_MS = 10_000
 EMERGENCY_RETRY_S = 0.5
 EMERGENCY_TRIES_MAX = 120
 _T = TypeVar("_T")
@@ -321,13 +322,14 @@ class Group:
         """Addresses first (no new acknowledgements), then the services, then the storage; again until it is done."""
         began_ns = boottime_ns()
         self.state = "stopping"
-        for _try in range(EMERGENCY_TRIES_MAX):
+        for number in range(EMERGENCY_TRIES_MAX):
+            least_ms = min(EMERGENCY_BUDGET_MIN_MS << number, EMERGENCY_BUDGET_MAX_MS)
             left = {} if self.known else await self._stop_held()
             for kind, share in _EMERGENCY:
-                budget_ms = max(EMERGENCY_BUDGET_MIN_MS, int((hard_ns - boottime_ns()) / NS_PER_MS * share))
+                budget_ms = max(least_ms, int((hard_ns - boottime_ns()) / NS_PER_MS * share))
                 names = [n for n, r in self._resources.items() if r.kind is kind and r.state is not State.DOWN]
                 left |= await self._stop_kind(kind, names, budget_ms)
-            if not await self._stop_ended(left, began_ns, self.epoch, tell_failure=_try == 0):
+            if not await self._stop_ended(left, began_ns, self.epoch, tell_failure=number == 0):
                 await asyncio.sleep(EMERGENCY_RETRY_S)
                 continue
             return

@@ -180,6 +180,19 @@ async def test_emergency_stop_does_not_wait_for_an_address_that_stays(network, f
         await w.wait_for(GroupDown)
 
 
+async def test_emergency_stop_gives_a_slow_agent_its_time_in_the_end(network, folder):
+    """Past the hard deadline nothing is won by hurry: a stop that takes 0.6 s must succeed at some time."""
+    slow = LYING.replace("monitor)", f"stop) sleep 0.6; ip address del {VIP}/24 dev v0;;\nmonitor)")
+    write_agent(folder / "agents", "other", "IPaddr2", slow)
+    async with world(folder) as w:
+        group = w.group(w.resource("vip", agent="other:IPaddr2", parameters={"ip": VIP}))
+        assert (await w.clean(group)).ok
+        assert w.start(group, soft_s=0.3, hard_s=0.6) == ""
+        await w.wait_for(GroupUp)
+        ip("address", "add", f"{VIP}/24", "dev", "v0")
+        await w.wait_for(GroupDown)
+
+
 @contextlib.contextmanager
 def image(folder):
     file = folder / "image"
