@@ -38,6 +38,7 @@ from tests.soak.schedule import FENCE_KIND, Step, steps
 
 PROBE_MS = 60.0
 HEALTHY_S = 60.0  # after a step; beyond it the cluster is stuck, which ends the run
+FIRST_S = 150.0  # for the boot of a lab beside others
 CLEAR_AFTER_S = 1.0  # an operator looks at what does not come back, and types `hamailctl clear`
 CLEAR_PAUSE_S = 2.0
 AFTER_S = 5.0  # a fault's outage may begin this long after it was taken back
@@ -87,7 +88,7 @@ class Soak:
         self.lab.up(options.detection, watchdog_resets=True, furnish=outfit)
         self.lab.pdu_mode = self.pdu_mode
         self.world.nodes = self.lab.nodes
-        self.world.wait_healthy(HEALTHY_S)
+        self.world.wait_healthy(FIRST_S)
         self.say(f"lab {self.lab.name} is healthy")
         with ExitStack() as stack:
             recorder = stack.enter_context(instruments.recorder(self.lab, self.out / "evidence.jsonl"))
@@ -261,6 +262,8 @@ class Soak:
 
 def outages(out: Path, past: history.History) -> list[dict[str, Any]]:
     """For each step the longest time without an answer, in ms; None: no answer any more."""
+    if not (out / "probe.txt").exists():
+        return []  # it did not come that far
     attempts = probe.load(out / "probe.txt")
     marks = [r for r in past.nemesis if r["kind"] == "step"]
     found = []
