@@ -44,7 +44,8 @@ def test_the_sample_node_is_good_with_its_suggestions(tmp_path):
     text = (ETC / "node.toml").read_text()
     config = load_node(ETC / "node.toml")
     assert config == NodeConfig(node="n1", watchdog_device="/dev/watchdog")
-    taken_out = "\n".join(line.removeprefix("# ") if " = " in line or line == "# [allow]" else line for line in text.splitlines())
+    settings = [line.removeprefix("# ") if " = " in line or line == "# [allow]" else line for line in text.splitlines()]
+    taken_out = "\n".join(settings)
     full = load_node(node(tmp_path, taken_out))
     assert full.allow.agents == ("hamail:*", "heartbeat:IPaddr2") and "/big" in full.allow.mounts
     assert full.allow.fence_parameters == ("ssh_options",) and "/etc/hamail/secrets" in full.allow.secrets
