@@ -355,6 +355,7 @@ BAD = [
     ("GET", "/v1/events?after=-1", None, 400, "after: '-1' is not a whole number"),
     ("GET", "/v1/events?wait_ms=99999", None, 400, "wait_ms: 99999 is more than 30000"),
     ("GET", "/v1/history/abc", None, 400, "the id of a move is a number"),
+    ("GET", "/v1/history/" + "9" * 5000, None, 400, "the id of a move is a number"),
     ("GET", "/v1/why/nope", None, 404, "no group 'nope'"),
     ("GET", "/v1/active/nope", None, 404, "no group 'nope'"),
     ("POST", "/v1/config", b"x" * (BODY_BYTES_MAX + 1), 413, "larger than 1048576 bytes"),
@@ -368,6 +369,13 @@ def test_bad_input_names_place_and_reason(client, backend, path, method, url, bo
     assert (got, sorted(problem)) == (status, ["code", "error", "reasons", "request", "schema"])
     assert text in problem["error"]
     assert backend.submitted == []
+
+
+def test_a_request_id_that_is_no_text_is_refused(client, path):
+    """Headers may be any bytes; an answer that repeats them must still be JSON."""
+    status, answer = raw(path, "POST", "/v1/clear", b'{"group":"mail"}', {"X-Request-Id": b"req-\xff\xfe00"})
+    assert status == 400
+    assert "is not a request id" in str(answer)
 
 
 def test_request_id_may_come_in_the_header_but_not_differ(client, backend, path):
