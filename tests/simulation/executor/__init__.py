@@ -1,1 +1,1 @@
-"""The real executor in virtual time: its own code from the socket to the process-spawning border, on a kernel in memory."""
+"""The real executor in virtual time: all its own code down to the process-spawning border, on a kernel in memory."""

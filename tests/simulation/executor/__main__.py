@@ -42,13 +42,17 @@ def main():
                 world.run()
             except (Violation, Exception) as violation:
                 bad.append(seed)
-                print(f"seed {seed}: {violation}\n" if options.stop else f"seed {seed}: {str(violation).splitlines()[0]}")
+                if options.stop and not isinstance(violation, Violation):
+                    raise
+                print(
+                    f"seed {seed}: {violation}\n" if options.stop else f"seed {seed}: {str(violation).splitlines()[0]}"
+                )
                 if options.stop:
-                    break
+                    return
             sums.update(world.figures())
             faults.update(world.faults.injected)
     cpu_s = time.process_time() - began
-    hours = sums.pop("seconds") / 3600
+    hours = sums.pop("seconds", 0) / 3600
     figures = ", ".join(f"{v} {k}" for k, v in sums.items())
     print(f"{options.seeds} runs, {hours:.1f} virtual hours, {figures}; {cpu_s:.1f} CPU s; violations: {bad or 'none'}")
     print("faults: " + ", ".join(f"{k} {v}" for k, v in sorted(faults.items())))

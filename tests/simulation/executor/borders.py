@@ -10,7 +10,7 @@ import subprocess
 import time
 from types import SimpleNamespace
 
-from hamail.executor import clock, executor, fences, ledger, police, processes, resource, verify, watch, watchdog
+from hamail.executor import clock, executor, fences, police, processes, resource, verify, watch, watchdog
 from hamail.fencing import agent as fence_agent
 from tests.simulation.executor.kernel import KernelPath, Sock, Wire, netlink
 
@@ -90,7 +90,7 @@ def _time(world):
         time,
         monotonic=world.monotonic_s,
         monotonic_ns=lambda: int(world.monotonic_s() * 1e9),
-        time=lambda: world.wall_s(),
+        time=world.wall_s,
         time_ns=lambda: int(world.wall_s() * 1e9),
         clock_gettime_ns=clock_gettime_ns,
         sleep=lambda s: None,
@@ -107,7 +107,8 @@ def _socket(world):
         wire = sock.wire
         if wire.inbox:
             body, proc = wire.inbox.pop(0)
-            return body, [world.kernel.pidfd(proc)] if proc is not None else [], 0, None
+            blind = world.agenda.now_s < world.kernel.blind_until_s  # no descriptor is free: it is cut off
+            return body, [world.kernel.pidfd(proc)] if proc is not None and not blind else [], 0, None
         if wire.closed:
             return b"", [], 0, None
         raise BlockingIOError
@@ -153,24 +154,39 @@ def _processes_os(world):
     )
 
 
-def _ledger_os(world):
-    """The real files, on a disk that may be full."""
+class RunDisk:
+    """The run directory: files of one boot in memory, on a disk that may be full."""
 
-    def check():
-        if world.buried:
+    def __init__(self, world):
+        self._world = world
+        self.files = {}
+
+    def _check(self):
+        if self._world.buried:
             raise OSError(errno.EIO, "this process is dead")
-        if world.agenda.now_s < world.disk_full_until_s:
+        if self._world.agenda.now_s < self._world.disk_full_until_s:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    def opened(*arguments):
-        check()
-        return os.open(*arguments)
+    def read(self, path):
+        if path not in self.files:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+        return self.files[path]
 
-    def write(fd, data):
-        check()
-        return os.write(fd, data)
+    def open(self, path, *, create=False, mode=0o600):
+        assert create and mode == 0o600
+        self._check()
+        self.files[path] = b""
 
-    return Proxy(os, open=opened, write=write)
+        def write_at(offset, data):
+            self._check()
+            assert offset == 0
+            self.files[path] = bytes(data)
+
+        return SimpleNamespace(write_at=write_at, close=lambda: None)
+
+    def replace(self, source, target):
+        self._check()
+        self.files[target] = self.files.pop(source)
 
 
 def _watchdog_os(world):
@@ -203,8 +219,8 @@ def _replacements(world):
     def describe(pid):
         return f"{pid} (program)"
 
-    def signals(real=signal):
-        return Proxy(real, pidfd_send_signal=kernel.pidfd_send_signal)
+    def signals():
+        return Proxy(signal, pidfd_send_signal=kernel.pidfd_send_signal)
 
     def kill_cgroup(name):
         for pid in kernel.inside(name):
@@ -241,7 +257,6 @@ def _replacements(world):
         yield module, "cgroup_dirs", cgroup_dirs
     yield resource, "kill_cgroup", kill_cgroup
     yield police, "socket", Proxy(socket, socket=netlink(kernel))
-    yield ledger, "os", _ledger_os(world)
     yield watchdog, "os", _watchdog_os(world)
     yield executor, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=world.new_id()))
 

@@ -302,7 +302,9 @@ class Hamaild:
                 box = {**self._box(), "agent": rng.choice(("/bin/sh", "fence_../../x", "/nowhere/fence", "sh"))}
                 if box["agent"] == "/bin/sh":
                     box["parameters"] = {"x": "1\naction=on"}
-                self.ask(a.RunFence, order=10**6 + self._next(), target="n1", plug="1\naction=on", timeout_ms=100, **box)
+                self.ask(
+                    a.RunFence, order=10**6 + self._next(), target="n1", plug="1\naction=on", timeout_ms=100, **box
+                )
             case 8:
                 self.ask(a.Prepare, group=self._evil())
             case 9:
@@ -333,7 +335,9 @@ class Hamaild:
     def _garbage(self):
         rng = self.w.rng
         body = rng.choice((b"\0\0\0\0", b"\xff" * 40, b"\0\0\0\4abcd", b"\0\0\0\2\x81", b"\0\0\0\3\x93\x93\x93"))
-        body = rng.choice((body, encode_raw({"request": "run", "id": 1}), encode_raw({"request": "stop_group", "id": "x"})))
+        body = rng.choice(
+            (body, encode_raw({"request": "run", "id": 1}), encode_raw({"request": "stop_group", "id": "x"}))
+        )
         self.reader.feed_data(body)
 
 

@@ -171,6 +171,7 @@ class Kernel:
             self.poke(fd)
 
     def pipe2(self, _flags=0):
+        self.blind()
         pipe = Pipe()
         read_fd, write_fd = self.open(PipeEnd(pipe, False)), self.open(PipeEnd(pipe, True))
         pipe.writers.add(write_fd)
@@ -263,6 +264,7 @@ class Kernel:
     def pidfd_open(self, pid):
         if pid not in self.procs:
             raise ProcessLookupError
+        self.blind()
         return self.open(PidFd(self.procs[pid]))
 
     def pidfd(self, proc):
@@ -385,6 +387,7 @@ class KernelPath:
         if self.text.endswith("/mountinfo"):
             return kernel.mountinfo()
         pid = self._pid()
+        kernel.blind()
         if self.text.endswith("/stat") and pid in kernel.procs:
             fields = ["S", *["0"] * 18, str(kernel.procs[pid].ticks), "0"]
             return f"{pid} (a b) c) {' '.join(fields)}"

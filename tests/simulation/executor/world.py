@@ -3,11 +3,10 @@
 import asyncio
 import hashlib
 import random
-import shutil
 from collections import Counter, deque
 from pathlib import Path
-from types import SimpleNamespace
 
+from hamail.executor import verify
 from hamail.executor.executor import Executor, Settings
 from hamail.executor.kinds import addresses_of, mount_of
 from hamail.executor.ledger import Ledger
@@ -16,7 +15,7 @@ from hamail.executor.server import Server
 from hamail.executor.watchdog import Watchdog
 from hamail.model.spec import GroupSpec, ResourceSpec
 from tests.simulation.executor.agents import AGENTS, FAULTS, AgentServer, FenceBox
-from tests.simulation.executor.borders import Dog, WorldSets, borders
+from tests.simulation.executor.borders import Dog, RunDisk, WorldSets, borders
 from tests.simulation.executor.hamaild import Hamaild
 from tests.simulation.executor.judge import Judge
 from tests.simulation.executor.kernel import Kernel, Sock, Wire
@@ -26,9 +25,12 @@ CHAOS_S = 60.0
 HEAL_S = 50.0
 AUDIT_S = 30.0
 LIVES_MAX = 60
-NOTES_KEPT = 90
+NOTES_KEPT = 150
 WALL_S = 1_800_000_000.0
-EVENTS = ("daemon", "freeze", "suspend", "kill", "terminate", "blind", "hung_storage", "disk_full", "untrusted", "stray", "service")
+EVENTS = (
+    *("daemon", "freeze", "suspend", "kill", "terminate", "blind"),
+    *("hung_storage", "disk_full", "untrusted", "stray", "service"),
+)
 
 
 class Faults:
@@ -112,7 +114,7 @@ class World:
         self._ids = 0
         self._downtime_s = 0.0
         self._complaints = []
-        self.run_dir = folder / f"run-{seed}"
+        self.disk = RunDisk(self)
         self._draw(isolation)
         self.hamaild = Hamaild(self)
 
@@ -140,13 +142,19 @@ class World:
         device = f"/dev/sd{chr(97 + number)}"
         self.kernel.devices[device] = number
         fs = {"device": device, "directory": f"/srv/{name}"}
-        resources = [ResourceSpec(name="fs", agent="hamail:filesystem" if own else "heartbeat:Filesystem", parameters=fs, **times)]
+        resources = [
+            ResourceSpec(
+                name="fs", agent="hamail:filesystem" if own else "heartbeat:Filesystem", parameters=fs, **times
+            )
+        ]
         for i in range(rng.randrange(1, 4)):
             kind = rng.choice(("hamail:service", "hamail:unit") if own else ("heartbeat:daemon", "hamail:service"))
             given = {"unit": f"{name}{i}.service"} if kind == "hamail:unit" else {"label": f"s{i}"}
             after = ("fs",) if i == 0 or rng.random() < 0.6 else (f"s{i - 1}",)
             critical = i == 0 or rng.random() < 0.8
-            resources.append(ResourceSpec(name=f"s{i}", agent=kind, parameters=given, after=after, critical=critical, **times))
+            resources.append(
+                ResourceSpec(name=f"s{i}", agent=kind, parameters=given, after=after, critical=critical, **times)
+            )
         ip = {"address": f"192.0.2.{10 + number}"} if own else {"ip": f"192.0.2.{10 + number}"}
         agent = "hamail:vip" if own else "heartbeat:IPaddr2"
         resources.append(ResourceSpec(name="vip", agent=agent, parameters=ip, after=("s0",), **times))
@@ -166,7 +174,7 @@ class World:
     # -- notes -----------------------------------------------------------------------------------------------------
 
     def note(self, words):
-        line = f"{self.agenda.now_s:10.4f} {words}"
+        line = f"{self.agenda.now_s:10.4f} {words}".replace(str(self.folder), "AGENTS")
         self._notes.append(line)
         self._digest.update(line.encode())
 
@@ -194,7 +202,7 @@ class World:
             self.judge.fail(f"the event loop complains: {what}")
         self.judge.step()
         for group in list(self.judge.strays):
-            if not self.judge.alive(group) or group in self.judge.holds:
+            if not self.judge.alive(group):
                 self.judge.strays.pop(group)
         for group in self.faults.calm_groups if not self.healed else ():
             self.judge.calm_group(group)
@@ -329,8 +337,6 @@ class World:
         raise Stopped("reset")
 
     def run(self):
-        shutil.rmtree(self.run_dir, ignore_errors=True)
-        self.run_dir.mkdir(mode=0o700)
         try:
             with borders(self):
                 self._schedule()
@@ -339,7 +345,6 @@ class World:
                         return self
                 self.judge.fail("the executor lives and dies for ever")
         finally:
-            shutil.rmtree(self.run_dir, ignore_errors=True)
             for name in self.untrusted:
                 (self.folder / name).chmod(0o755)
 
@@ -384,6 +389,7 @@ class World:
     def _live(self):
         self.life_number += 1
         self.judge.new_life()
+        verify._asking.clear()  # a thread that hangs dies with its process
         self.buried = False
         self.loop = VirtualLoop(self)
         asyncio.set_event_loop(None)
@@ -444,7 +450,7 @@ class World:
         processes = Processes(sock, 1, (self.folder,))
         processes.attach()
         watchdog = Watchdog(device, self.watchdog_timeout_s, ioctl=self.dog.ioctl)
-        ledger = Ledger(self.run_dir / "held", f"boot-{self.boot}")
+        ledger = Ledger(Path("/run/held"), f"boot-{self.boot}", self.disk)
         executor = self.executor = Executor(settings, processes, WorldSets(self), watchdog, ledger)
         handle = executor.handle
 
@@ -457,7 +463,7 @@ class World:
         executor.listen(self.judge.told)
         await executor.recover()
         self.judge.recovered(executor._ledger.page.doomed)
-        self.server = Server(executor, self.run_dir / "unused")
+        self.server = Server(executor, Path("/run/unused"))
 
         def tell(notice, told=self.server.tell):
             self.judge.told(notice)
@@ -474,6 +480,8 @@ class World:
         if clean:
             watchdog.disarm()
         self.server = None
+        self.hamaild.hang_up()
+        await asyncio.sleep(0.01)
         executor.close()
         await asyncio.sleep(0.05)
         if not self.auditing:
@@ -504,6 +512,3 @@ class World:
             "up": counts["GroupUp"],
             "passed": counts["DeadlinePassed"],
         }
-
-
-assert SimpleNamespace
