@@ -47,7 +47,7 @@ PRICE: dict[Hazard, dict[Requirement, frozenset[str]]] = {
     # Neither leases nor fences mean anything when the log grants twice; the claim stops only what has yet to mount.
     Hazard.FORKED_LOG: {r: _TWICE | {"S3", "S10", "S12", "S14", "O2"} for r in Requirement},
     # Its start is believed: what stands on it then starts without it, until a monitor sees that.
-    Hazard.AGENT_LIES: {r: frozenset({"S6", "O2"}) for r in Requirement},
+    Hazard.AGENT_LIES: {r: frozenset({"S6", "S10", "O2"}) for r in Requirement},
 }
 
 

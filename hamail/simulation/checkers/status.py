@@ -49,7 +49,13 @@ class Status:
         for group in world.state.spec.groups:
             g = engine.state.group(group)
             owner = world.machines[g.owner] if g.owner else None
-            if sure and owner is not None and g.phase is Phase.ACTIVE and not owner.premises.of(group):
+            if (
+                sure
+                and g.phase is Phase.ACTIVE
+                and owner is not None
+                and not owner.premises.of(group)
+                and (_well(daemon, owner.name))
+            ):
                 found.append((group, f"{group} is active on {g.owner}, where nothing of it runs"))
             here = any(t.epoch for t in machine.premises.of(group).values())
             blind = not engine.local.connected or not engine.local.cleaning.done
@@ -58,8 +64,19 @@ class Status:
         return found
 
 
-def _majority(daemon: "Daemon") -> bool:
-    """Does it hear a majority of voters, as `hamailctl status` counts them?"""
+def _well(daemon: "Daemon", owner: NodeName) -> bool:
+    """Does status show the owner as heard and ready? Of any other it shows what is last known, and says so."""
     e = daemon.engine
+    if owner == e.me:
+        return not e.local.why_passive()
+    beat = e.members.peers[owner].heartbeat
+    return beat is not None and beat.ready and not membership.missed(e.members, owner, e.now_ns, e.timings)
+
+
+def _majority(daemon: "Daemon") -> bool:
+    """Does it hear a leader and a majority of voters, as `hamailctl status` counts them?"""
+    e, world = daemon.engine, daemon.m.world
+    if world.log.leader is None or not world.network.both_ways(daemon.m.name, world.log.leader):
+        return False
     heard = sum(1 for n in e.members.peers if not membership.missed(e.members, n, e.now_ns, e.timings))
     return (heard + 1) * 2 > len(e.members.peers) + 1

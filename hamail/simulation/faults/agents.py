@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from hamail.model.ids import GroupName, NodeName, ResourceName
 from hamail.simulation.agents import Fault
+from hamail.simulation.checkers.claims import Hazard
 from hamail.simulation.faults.dice import Dice
 from hamail.simulation.faults.fault import STRONG, Catalogue, Draw, Parameters
 from hamail.simulation.faults.places import later, machine
@@ -93,6 +94,8 @@ def _agent(world: "World", node: NodeName, resource: ResourceName, fault: str, f
 @agents.kind(27, 32, draw=_draw_agent(*LYING))
 def lying_agent(world: "World", node: NodeName, resource: ResourceName, fault: str, for_ms: float) -> None:
     """What it says is not what it did."""
+    if Fault(fault) in (Fault.START_EMPTY, Fault.BLIND):
+        world.checker.hazard(Hazard.AGENT_LIES)
     _agent(world, node, resource, fault, for_ms)
 
 
