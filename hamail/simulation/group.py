@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 VERIFY_MS = 5.0
 VERIFY_WAIT_MS = 1000.0  # how long a stop looks before it says that something is left
 TERM_GRACE_MS = 500.0
-EMERGENCY_BUDGET_MIN_MS = 100.0
+EMERGENCY_BUDGET_MIN_MS = 100
+EMERGENCY_BUDGET_MAX_MS = 10_000
 EMERGENCY_RETRY_MS = 500.0
 EMERGENCY_TRIES_MAX = 120
 EMERGENCY = ((Kind.ADDRESS, 0.2), (Kind.SERVICE, 0.5), (Kind.STORAGE, 0.8))
@@ -177,20 +178,22 @@ class Group:
         """Addresses first, then services, then the storage, each within its share of what is left; again until done."""
         self.state = "stopping"
         after, began_ns, left = self._begin(), self.m.local_ns, dict[ResourceName, str]()
+        number = EMERGENCY_TRIES_MAX - tries
+        least_ms = min(EMERGENCY_BUDGET_MIN_MS << number, EMERGENCY_BUDGET_MAX_MS)
 
-        def phase(number: int) -> None:
-            if number == len(EMERGENCY):
+        def phase(step: int) -> None:
+            if step == len(EMERGENCY):
                 first = tries == EMERGENCY_TRIES_MAX
                 if not self._stop_ended(left, self.epoch, began_ns, tell_failure=first) and tries > 1:
                     after(EMERGENCY_RETRY_MS, lambda: self.emergency(hard_ns, tries - 1))
                 return
-            kind, share = EMERGENCY[number]
-            budget_ms = max(EMERGENCY_BUDGET_MIN_MS, (hard_ns - self.m.local_ns) / MS * share)
+            kind, share = EMERGENCY[step]
+            budget_ms = max(least_ms, (hard_ns - self.m.local_ns) / MS * share)
             chosen = tuple(r for r in self._to_stop() if kind_of(r) is kind)
 
             def ended(found: Left) -> None:
                 left.update(found)
-                phase(number + 1)
+                phase(step + 1)
 
             self._stop_ordered(chosen, after, ended, budget_ms, End.FORCED)
 

@@ -117,6 +117,8 @@ class Checker:
                 self.fences.ordered(command, index, state)
             case c.FenceDone():
                 self.fences.done(command)
+            case c.AckMaintenance(on=True, node=node):
+                self.hands_off.acknowledged(node)
             case c.ApplyConfig():
                 self.active.reconfigured()
             case _:

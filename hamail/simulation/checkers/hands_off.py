@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from hamail.model import commands as c
-from hamail.model.ids import GroupName, ResourceName
+from hamail.model.ids import GroupName, NodeName, ResourceName
 from hamail.model.state import ClusterState
 
 if TYPE_CHECKING:
@@ -16,12 +16,20 @@ DEEDS = (c.Grant, c.OrderFence, c.OwnerLost, c.OwnerStuck, c.Retry)
 class HandsOff:
     def __init__(self, checker: "Checker") -> None:
         self._c = checker
+        self._under_way: set[tuple[NodeName, GroupName]] = set()  # stops that began before the node kept its hands off
 
     def began(self, machine: "Machine", group: GroupName, name: ResourceName, action: str) -> None:
         """An agent was called on a node that has said that it keeps its hands off."""
         m = self._c.world.state.maintenance
-        if m.on and machine.name in m.acknowledged:
+        if m.on and machine.name in m.acknowledged and (machine.name, group) not in self._under_way:
             self._c.found("S14", group, f"{machine.name} calls {action} of {name} of {group} during maintenance")
+
+    def acknowledged(self, node: NodeName) -> None:
+        """What is under way there at that moment comes to its end."""
+        executor = self._c.world.machines[node].executor
+        held = executor.groups if executor is not None else {}
+        self._under_way = {key for key in self._under_way if key[0] != node}
+        self._under_way |= {(node, name) for name, group in held.items() if group.state in ("stopping", "stop_failed")}
 
     def committed(self, before: ClusterState, command: c.AnyCommand) -> None:
         if before.maintenance.on and isinstance(command, DEEDS):
