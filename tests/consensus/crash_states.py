@@ -247,7 +247,10 @@ class Trial:
                 continue
             seen.add(key)
             self.states += 1
-            found = self.recover(Recorder(state))
+            try:
+                found = self.recover(Recorder(state))
+            except Exception as error:
+                raise AssertionError(f"after {moment.operation}: {error!r}; disk: {told(state)}") from error
             assert found in allowed, f"after {moment.operation}: {found!r} is none of {allowed}; disk: {told(state)}"
 
 

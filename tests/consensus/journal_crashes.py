@@ -72,3 +72,26 @@ def everything(shift: int = 0) -> int:
     done(lambda: journal.install(Snapshot(Entry(b"a", 20, 5), Entry(b"b", 21, 5), b"installed")))
     done(lambda: journal.add(b"z" * 700, 22, 5))
     return trial.states
+
+
+def killed_in_a_compaction(entries: int = 4) -> int:
+    """The next life runs on with a new file whose name may not be durable yet; what it acknowledges must stay."""
+    disk = initialised()
+    journal = opened(disk)
+    for index in range(1, entries + 1):
+        journal.add(b"c%d" % index, index, 1)
+    sync(journal)
+    journal.compact(Snapshot(Entry(b"c2", 2, 1), Entry(b"c3", 3, 1), b"state"))
+    before = len(disk.moments)
+    sync(journal)
+    tried = 0
+    for moment in disk.moments[before:]:
+        again = moment.after_process_death()
+        second = opened(again)
+        second.setCurrentTerm(9, "n2")
+        sync(second)
+        for files in again.moments[-1].after_power_cut():
+            term, vote, *_ = recover(Recorder(files))
+            assert (term, vote) == (9, "n2"), f"a vote was lost after {moment.operation}"
+            tried += 1
+    return tried

@@ -4,9 +4,8 @@ import pytest
 
 from hamail.consensus import journal as journal_module
 from hamail.consensus.journal import Journal, JournalMissing, initialise
-from hamail.consensus.records import Entry, Snapshot
 from tests.consensus.crash_states import Recorder, Trial
-from tests.consensus.journal_crashes import DIR, everything, initialised, opened, recover, sync
+from tests.consensus.journal_crashes import DIR, everything, initialised, killed_in_a_compaction, opened, recover, sync
 
 STATES_MIN = 3000
 SHIFT_STEP = 40  # bytes; not a divisor of a sector, so that headers and payloads are cut at many places
@@ -25,26 +24,7 @@ def test_every_crash_of_a_life_of_the_journal_gives_old_or_new(capsys: pytest.Ca
 
 
 def test_a_process_that_dies_in_a_compaction_and_later_loses_power_has_lost_nothing() -> None:
-    """It runs on with a new file whose name is not durable yet; what it acknowledges then must stay."""
-    disk = initialised()
-    journal = opened(disk)
-    for index in range(1, 5):
-        journal.add(b"c%d" % index, index, 1)
-    sync(journal)
-    journal.compact(Snapshot(Entry(b"c2", 2, 1), Entry(b"c3", 3, 1), b"state"))
-    before = len(disk.moments)
-    sync(journal)
-    tried = 0
-    for moment in disk.moments[before:]:
-        again = moment.after_process_death()
-        second = Journal(DIR, "c", "n1", disk=again)
-        second.setCurrentTerm(9, "n2")
-        sync(second)
-        for state in again.moments[-1].after_power_cut():
-            term, vote, *_ = recover(Recorder(state))
-            assert (term, vote) == (9, "n2"), f"a vote was lost after {moment.operation}"
-            tried += 1
-    assert tried >= 5
+    assert killed_in_a_compaction() >= 5
 
 
 def test_every_crash_of_the_recovery_itself() -> None:

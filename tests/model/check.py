@@ -25,7 +25,7 @@ PARALLEL = 2
 MEMORY_MB = 1800  # per search
 TIMEOUT_S = 600  # per search; on an idle machine none takes 30 s
 DEPTH_MAX = 20_000
-WRONG_DEPTH_MAX = 80
+WRONG_DEPTH_MAX = 70
 COMPILE = ("gcc", "-O2", "-w", "-DSAFETY", "-DCOLLAPSE", "-DNOFAIR", f"-DMEMLIM={MEMORY_MB}")
 
 
