@@ -25,7 +25,7 @@ _FENCE_NAME = re.compile(r"fence_[A-Za-z0-9_.-]{1,60}")
 # Fence agents build command lines of what they are given. No blanks, quotes or shell signs, and no option in front.
 _FENCE_VALUE = re.compile(r"(?!-)[A-Za-z0-9_.,:/@%+=\[\]*#-]{0,256}")
 # Programs to run, files to write and options for ssh: each is root for whoever may choose it.
-_FENCE_DANGEROUS = re.compile(r".*(path|file|log|options)|debug.*|verbose.*", re.IGNORECASE)
+_FENCE_DANGEROUS = re.compile(r".*(path|file|log|options|script|command|cmd)|debug.*|verbose.*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -167,6 +167,7 @@ async def test_resources_that_reach_too_far(
         ("{fence}", {"ipmitool_path": "/tmp/x"}, "1", {}, "can make root run or write anything"),
         ("{fence}", {"debug_file": "/etc/cron.d/x"}, "1", {}, "can make root run or write anything"),
         ("{fence}", {"ssh_options": "-oProxyCommand=id"}, "1", {}, "can make root run or write anything"),
+        ("{fence}", {"passwd_script": "/tmp/x"}, "1", {}, "can make root run or write anything"),
         ("{fence}", {"ip": "-oProxyCommand=id"}, "1", {}, "may take for more than a value"),
         ("{fence}", {"ip": "10.0.0.1 -oProxyCommand=id"}, "1", {}, "may take for more than a value"),
         ("{fence}", {"ip": "$(id)"}, "1", {}, "may take for more than a value"),
