@@ -151,8 +151,9 @@ def was_off(history: History, node: str, t: int) -> bool:
     if after is None or after[1] or after[0] > t + CAUSE_NS:
         return False
     late = t + LATE_NS
-    # Not the mount: the kernel may need a second to give up a dead disk. What it would write there is seen on the LUN.
-    alive = [h for h in history.evidence.holds if h.node == node and h.component != MOUNT]
+    # Not mount and address: without a process and a wire they are what the kernel has not yet cleared away, which takes
+    # it up to a second on a busy machine. What a dying node would still write is seen on the LUN.
+    alive = [h for h in history.evidence.holds if h.node == node and h.component in SERVICES]
     holds = any(h.certain_start < after[0] and h.certain_end > late for h in alive)
     writes = any(r["node"] == node and t < r["t"] <= after[0] for r in history.wrote)
     return not holds and not writes
