@@ -13,6 +13,7 @@ from hamail.model.state import ClusterState
 from hamail.simulation.checkers.active import Active
 from hamail.simulation.checkers.audit import Audit
 from hamail.simulation.checkers.claims import Hazard, unclaimed
+from hamail.simulation.checkers.configuration import Configuration
 from hamail.simulation.checkers.doubt import Doubt
 from hamail.simulation.checkers.fences import Fences
 from hamail.simulation.checkers.gate import Gate
@@ -41,6 +42,7 @@ class Checker:
         self.hands_off = HandsOff(self)
         self.audit = Audit(self)
         self.members = Members(self)
+        self.configuration = Configuration(self)
         self.status = Status(self)
         self._finding: Violation | None = None
 
@@ -104,6 +106,7 @@ class Checker:
 
     def committed(self, before: ClusterState, command: c.AnyCommand, outcome: c.Outcome) -> None:
         """The log has a new entry."""
+        self.configuration.committed(before, command, outcome, self.world.state)
         if not outcome.accepted:
             return
         state, index = self.world.state, outcome.index

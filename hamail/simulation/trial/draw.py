@@ -66,6 +66,19 @@ def draw(
     )
 
 
+def focused(settings: Settings, only: tuple[str, ...], faults: int = 12) -> Plan:
+    """A short trial with these kinds only, on a given cluster: to look at one rule closely."""
+    dice = Dice(random.Random(f"focus {settings.seed}"), settings.spec())  # noqa: S311
+    used = [KINDS[name] for name in only]
+    gap_ms = takeover_ms(settings.requires, dice.t)
+    series, at_ms = [], 0.0
+    for _ in range(faults):
+        kind = dice.rng.choice(used)
+        series.append(Fault(int(at_ms), kind.name, kind.draw(dice)))
+        at_ms += dice.of(100, 0.5 * gap_ms, 1.0 * gap_ms, 1.6 * gap_ms)
+    return Plan(settings=settings, faults=tuple(series), chaos_ms=int(at_ms), helped_ms=5000)
+
+
 def _in_sweep(seed: int) -> bool:
     return seed % SWEEP_EVERY == 0
 

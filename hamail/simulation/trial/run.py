@@ -124,6 +124,8 @@ class Run:
         world = self.world
         world.run_ms(LAST_ORDERS_MS + takeover_ms(self.plan.settings.requires, self.plan.settings.timings()))
         self._expect_service("it did not stay up after the repair")
+        world.checker.configuration.settled()
+        world.checker.look()
         places = {name: (world.active_on(name), world.state.group(name).epoch) for name in sorted(world.groups)}
         quiet_ms = AUDIT_TAKEOVERS * takeover_ms(self.plan.settings.requires, self.plan.settings.timings())
         world.run_ms(quiet_ms)
