@@ -3,8 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from hamail.executor.kinds import Kind, addresses_of, kind_of, mount_of
 from hamail.core.ordering import standing_on
+from hamail.executor.kinds import Kind, addresses_of, kind_of, mount_of
 from hamail.model import actions as a
 from hamail.simulation.checker import Violation
 from tests.simulation.executor.agents import PARAMETERS

@@ -314,7 +314,7 @@ class Kernel:
 
     def mountinfo(self):
         self.blind()
-        lines = [f"1 0 8:1 / / rw - ext4 /dev/root rw"]
+        lines = ["1 0 8:1 / / rw - ext4 /dev/root rw"]
         for device, mount in self.mounts.items():
             if not mount.hidden:
                 minor = self.devices[device]

@@ -1,4 +1,4 @@
-"""An asyncio event loop whose time is the world's: it jumps to the next thing that happens, be it a timer or the world."""
+"""An asyncio event loop whose time is the world's: it jumps to what happens next, a timer or an event."""
 
 import asyncio
 import heapq

@@ -22,8 +22,8 @@ from tests.simulation.executor.kernel import Kernel, Sock, Wire
 from tests.simulation.executor.loop import Agenda, Stopped, VirtualLoop
 
 CHAOS_S = 60.0
-HEAL_S = 50.0
-AUDIT_S = 30.0
+HEAL_S = 40.0
+AUDIT_S = 15.0
 LIVES_MAX = 60
 NOTES_KEPT = 150
 WALL_S = 1_800_000_000.0
@@ -108,6 +108,7 @@ class World:
         self.frozen_until_s = self.disk_full_until_s = 0.0
         self.healed = self.auditing = False
         self.untrusted = {}
+        self.trusted = {}
         self.deaths = Counter()
         self._notes = deque(maxlen=NOTES_KEPT)
         self._digest = hashlib.sha256()
@@ -278,6 +279,7 @@ class World:
 
     def _untrusted(self):
         name = self.rng.choice(AGENTS)
+        self.trusted.clear()
         if name in self.untrusted:
             del self.untrusted[name]
             (self.folder / name).chmod(0o755)
@@ -324,6 +326,7 @@ class World:
         for name in self.untrusted:
             (self.folder / name).chmod(0o755)
         self.untrusted.clear()
+        self.trusted.clear()
         for proc in list(self.kernel.procs.values()):
             if proc.stuck_until_s > self.agenda.now_s:
                 proc.stuck_until_s = 0.0
