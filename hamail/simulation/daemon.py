@@ -213,6 +213,8 @@ class Daemon:
     # ---- effects ------------------------------------------------------------------------------------------------
 
     def _perform(self, effect: fx.Effect) -> None:
+        if self.m.world.trace is not None:
+            self.m.world.trace.add(self.m.world.now_ns, self.m.name, effect)
         if self._saving and not never_waits(effect):
             self._behind.append(effect)
         else:

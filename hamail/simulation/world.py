@@ -20,6 +20,7 @@ from hamail.simulation.mail import Clients
 from hamail.simulation.network import Network
 from hamail.simulation.storage import Lun
 from hamail.simulation.switch import Switch
+from hamail.simulation.trace import Trace
 
 WALL_START_MS = 1_767_261_600_000  # 2026-01-01 10:00:00 UTC, for display only
 NOTES_KEPT = 200
@@ -36,9 +37,11 @@ class World:
         watchdogs: frozenset[NodeName] = frozenset(),
         rates_ppm: dict[NodeName, int] | None = None,
         log: LogKind = "perfect",
+        traced: bool = False,
     ) -> None:
         self.spec = spec
         self.seed = seed
+        self.trace = Trace() if traced else None
         self.agenda = Agenda()
         self.groups: set[GroupName] = set(spec.groups)
         self.devices: dict[DeviceName, FenceDevice] = {name: FenceDevice(name) for name in spec.fencing}
@@ -174,10 +177,14 @@ class World:
         return None
 
     def note(self, node: NodeName, level: str, text: str) -> None:
+        if self.trace is not None:
+            self.trace.add(self.now_ns, node, level, text)
         self._notes.append((self.now_ns, node, level, text))
         del self._notes[:-NOTES_KEPT]
 
     def remark(self, text: str) -> None:
+        if self.trace is not None:
+            self.trace.add(self.now_ns, text)
         self.remarks.append((self.now_ns, text))
 
     def recent(self) -> str:
@@ -193,6 +200,8 @@ class World:
         return None if machine is None else machine.daemon
 
     def _deliver(self, sender: NodeName, receiver: NodeName, message: AnyMessage) -> None:
+        if self.trace is not None:
+            self.trace.add(self.now_ns, sender, receiver, message)
         daemon = self.machines[receiver].daemon
         if daemon is not None:
             daemon.message(sender, message)

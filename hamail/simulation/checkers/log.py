@@ -5,6 +5,7 @@ Much of it happens inside of the log, which would catch an exception; so finding
 
 from typing import TYPE_CHECKING
 
+from hamail.consensus.journal import Journal
 from hamail.consensus.port import ConsensusHealth
 from hamail.core.engine import Engine
 from hamail.core.timing import derive
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hamail.simulation.world import World
 
 STATES_KEPT = 5000
+DISK_WORDS = ("cannot write the journal", "cannot open the journal", "is damaged", "takes no part until an operator")
 
 
 class LogChecker:
@@ -32,6 +34,8 @@ class LogChecker:
         self._votes: dict[tuple[NodeName, int], NodeName] = {}
         self._terms: dict[NodeName, int] = {}  # the newest that a node has shown
         self._at: dict[NodeName, LogIndex] = {}
+        self._entry_terms: dict[LogIndex, int] = {}
+        self._held: dict[NodeName, LogIndex] = {}  # the newest committed entry that was durable there
         self._found = ""
 
     def report(self) -> None:
@@ -104,6 +108,17 @@ class LogChecker:
             self._violation(f"{name} was told that {command} is log entry {index}, which it is not")
         self.acknowledged_upto = max(self.acknowledged_upto, index)
 
+    def holds(self, name: NodeName, journal: Journal, applied: LogIndex) -> None:
+        """All of the journal of `name` is durable just now: a committed entry that once was there must still be."""
+        if applied == self.newest and (term := journal.term_at(applied)) is not None:
+            self._entry_terms[applied] = term
+        top = min(journal.last_index, self.newest)
+        held = self._held.get(name, 0)
+        if top < held:
+            self._violation(f"{name} has no log entry {held} any more, which is committed and was durable there")
+        elif top > held and journal.term_at(top) == self._entry_terms.get(top):
+            self._held[name] = top
+
     # ---- S9: terms, votes and leaders -----------------------------------------------------------------------------
 
     def votes(self, name: NodeName, term: int, for_whom: NodeName) -> None:
@@ -124,6 +139,7 @@ class LogChecker:
     def disk_lost(self, name: NodeName) -> None:
         """It is known to have forgotten: an operator has replaced its disk, or somebody has put back an old copy."""
         self._terms.pop(name, None)
+        self._held.pop(name, None)
         self._votes = {key: vote for key, vote in self._votes.items() if key[0] != name}
 
     def leads(self, name: NodeName, health: ConsensusHealth) -> None:
@@ -134,6 +150,16 @@ class LogChecker:
         if term == max(self.leaders) and health.caught_up_term and health.last_index < self.newest:
             self._violation(f"{name} leads in term {term} without log entry {self.newest}, which was applied elsewhere")
         self._terms[name] = max(self._terms.get(name, 0), term)
+
+    # ---- what must never happen inside ------------------------------------------------------------------------------
+
+    def problem(self, name: NodeName, problem: str) -> None:
+        """`name` has stopped taking part. Only its disk may be a reason."""
+        if not any(word in problem for word in DISK_WORDS):
+            self.unforeseen(name, problem)
+
+    def unforeseen(self, name: NodeName, what: str) -> None:
+        self._violation(f"the log of {name}: {what}")
 
     # ---- at the end -----------------------------------------------------------------------------------------------
 

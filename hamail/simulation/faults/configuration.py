@@ -52,7 +52,7 @@ def _draw_bad(d: Dice) -> Parameters:
 def bad_configuration(world: "World", how: str, node: NodeName) -> None:
     """None of these may ever be in force."""
     spec, revision = world.state.spec, world.state.config.revision
-    if not revision:
+    if not revision or node not in spec.nodes:  # a log that lies may have let a stranger in
         return
     nodes = dict(spec.nodes)
     match how:

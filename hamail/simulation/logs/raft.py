@@ -10,6 +10,7 @@ from hamail.consensus.codec import RequestVote, Vote, decode_envelope
 from hamail.consensus.journal import JournalError, initialise
 from hamail.consensus.syncobj import SyncObjConsensus
 from hamail.core.effects import Effect
+from hamail.core.engine import Engine
 from hamail.daemon.shell import EngineMachine
 from hamail.model.commands import AnyCommand, Outcome, Unknown
 from hamail.model.ids import LogIndex, NodeName
@@ -113,7 +114,7 @@ class RaftSeat:
     def __init__(self, log: RaftLog, daemon: "Daemon") -> None:
         self.log = log
         self.m = daemon.m
-        self.engine = daemon.engine
+        self.engine: Engine = daemon.engine
         self.ended = False
         self._daemon = daemon
         self._news = False
@@ -193,14 +194,17 @@ class RaftSeat:
         leads = health.is_leader and health.caught_up_term and not health.problem
         if health.is_leader:
             self.log.checker.leads(self.m.name, health)
-        self.log.checker.report()
         news = (leads, health.hindrance, health.stalled_ms) != (engine.leading, engine.hindrance, engine.stalled_ms)
+        if consensus._writing_since_ns is None and not health.problem:
+            self.log.checker.holds(self.m.name, consensus._journal, health.applied)
         if health.problem:
+            self.log.checker.problem(self.m.name, health.problem)
             news = news or not engine.problem
             engine.fail(health.problem)
         engine.hindrance = health.hindrance
         engine.stalled_ms = health.stalled_ms
         engine.leadership(leads)
+        self.log.checker.report()
         if news:
             self._daemon.stir()
 
@@ -277,7 +281,10 @@ class RaftSeat:
             self.m.after_ms(0, lambda: None if self.ended else self._tell(done, Unknown(why="no answer in time")))
 
     def _tell(self, done: Done, result: Outcome | Unknown) -> None:
-        done(result)
+        try:
+            done(result)
+        except Exception as error:  # noqa: BLE001 - the adapter would log it and go on
+            self.log.checker.unforeseen(self.m.name, f"a proposer's callback raised {error!r}")
         self._news = True
         self.wake()
 
