@@ -37,8 +37,9 @@ def furnish(lab: Lab, detection: str, node: Node, plant: str = "") -> None:
     source = cluster.cluster_toml(lab.addresses, detection)
     assert STORAGE in source
     cluster.write(root / "etc/hamail/cluster.toml", source.replace(STORAGE, QUICK) + CANARY)
-    with open(root / "etc/hamail/node.toml", "a") as file:
-        file.write('units = ["canary"]\n')  # the table [allow] is its last one
+    if node.name != cluster.WITNESS:
+        with open(root / "etc/hamail/node.toml", "a") as file:
+            file.write('units = ["canary"]\n')  # the table [allow] is its last one
     shutil.copy(FILES / "canary", root / "usr/local/sbin/canary")
     (root / "usr/local/sbin/canary").chmod(0o755)
     shutil.copy(FILES / "canary.service", root / "etc/systemd/system/canary.service")
