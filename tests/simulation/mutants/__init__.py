@@ -9,6 +9,31 @@ import pytest
 
 from tests.simulation.mutants.mutant import Mutant, Search
 
+# The faults that every harness for such a cluster should find, as the reliability plan numbers them.
+NUMBERED: dict[str, tuple[str, ...]] = {
+    "M1 no wait before a takeover": ("no_wait", "restarted_voter_does_not_hold"),
+    "M2 lease counted from receipt": ("lease_from_receipt",),
+    "M3 margin 0": ("no_margin",),
+    "M4 watchdog fed by a timer": ("watchdog_fed_by_a_timer",),
+    "M5 start before the fence is confirmed": ("start_before_fence_confirmed", "no_fence_at_all"),
+    "M6 fence assumed on a time-out": ("executor_takes_a_timeout_for_a_fence", "fence_assumed_on_failure"),
+    "M7 epoch not durable": ("yes_not_durable", "barred_not_written"),
+    "M8 epoch checked only once before a start": ("start_goes_on_after_a_stop",),
+    "M9 a new leader forgets the last promise": ("leader_forgets",),
+    "M10 monotonic clock": ("deadline_on_the_monotonic_clock",),
+    "M11 wall clock": ("deadline_on_the_wall_clock",),
+    "M12 file not synced": ("no_sync_of_a_batch", "no_sync_of_a_new_file"),
+    "M13 directory not synced": ("no_sync_of_the_directory",),
+    "M14 failed sync tried again": ("failed_sync_tried_again",),
+    "M15 failed stop taken for a stop": ("failed_stop_taken_for_stopped", "stop_is_believed"),
+    "M16 monitor believed after a time-out": ("clean_up_believes_a_monitor_that_timed_out",),
+    "M17 address before the mount": ("everything_starts_at_once",),
+    "M19 checksum not verified": ("checksum_of_the_journal_not_verified",),
+    "M20 history written after the deed": ("history_written_after_the_deed",),
+    "M23 gate compares wrongly": ("gate_lets_the_same_epoch_in", "gate_refuses_its_own_epoch"),
+    "M25 half a configuration": ("half_a_configuration", "executor_keeps_the_old_configuration"),
+}
+
 MACHINERY = frozenset({"mutant", "__main__"})
 
 

@@ -200,29 +200,23 @@ def hunted(requires, **how):
     return hunt
 
 
-def _mutant(plant, hunt, quick=()):
-    return Mutant(name=plant.__name__, breaks=plant.__doc__.strip(), plant=plant, hunt=hunt, quick=quick)
+def _mutant(plant, hunt):
+    return Mutant(name=plant.__name__, breaks=plant.__doc__.strip(), plant=plant, hunt=hunt)
 
 
 ISOLATED = {"only": ("isolate_owner",), "late_share": 0.0}
 DYING = {"only": ("isolate_owner", "die_after_yes"), "late_share": 0.0}
 MUTANTS = [
-    _mutant(no_wait, hunted(L), quick=(0,)),
-    _mutant(
-        lease_from_receipt,
-        hunted(L, only=("isolate_owner", "slow_answers"), late_share=0.0, rates_ppm=WORST),
-        quick=(5,),
-    ),
-    _mutant(no_margin, hunted(L, **ISOLATED, rates_ppm=WORST), quick=(0,)),
-    _mutant(
-        restarted_voter_does_not_hold, hunted(L, only=("isolate_owner", "kill_daemon"), late_share=0.0), quick=(0,)
-    ),
-    _mutant(yes_bars_nothing, hunted(L, **DYING), quick=(0,)),
-    _mutant(yes_not_durable, hunted(L, **DYING), quick=(0,)),
-    _mutant(leader_forgets, hunted(L), quick=(0,)),
-    _mutant(fence_assumed_on_failure, hunted(F, only=("isolate_owner", "device"), late_share=0.0), quick=(2,)),
-    _mutant(failed_stop_taken_for_stopped, hunted(F, only=("failing_stop", "switchover"), late_share=0.0), quick=(0,)),
-    _mutant(no_fence_at_all, hunted(F), quick=(0,)),
-    _mutant(late_join_counts, hunted(F, only=("cut_power",), late_share=0.5), quick=(3,)),
-    _mutant(epoch_started_twice, hunted(L, only=("isolate_owner", "kill_daemon"), late_share=0.3), quick=(0,)),
+    _mutant(no_wait, hunted(L)),
+    _mutant(lease_from_receipt, hunted(L, only=("isolate_owner", "slow_answers"), late_share=0.0, rates_ppm=WORST)),
+    _mutant(no_margin, hunted(L, **ISOLATED, rates_ppm=WORST)),
+    _mutant(restarted_voter_does_not_hold, hunted(L, only=("isolate_owner", "kill_daemon"), late_share=0.0)),
+    _mutant(yes_bars_nothing, hunted(L, **DYING)),
+    _mutant(yes_not_durable, hunted(L, **DYING)),
+    _mutant(leader_forgets, hunted(L)),
+    _mutant(fence_assumed_on_failure, hunted(F, only=("isolate_owner", "device"), late_share=0.0)),
+    _mutant(failed_stop_taken_for_stopped, hunted(F, only=("failing_stop", "switchover"), late_share=0.0)),
+    _mutant(no_fence_at_all, hunted(F)),
+    _mutant(late_join_counts, hunted(F, only=("cut_power",), late_share=0.5)),
+    _mutant(epoch_started_twice, hunted(L, only=("isolate_owner", "kill_daemon"), late_share=0.3)),
 ]

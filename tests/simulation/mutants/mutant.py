@@ -19,7 +19,7 @@ class Mutant:
     plant: Callable[[pytest.MonkeyPatch], None]
     hunt: Callable[[int], None]
     seeds_max: int = 60
-    quick: tuple[int, ...] = ()  # seeds that find it at once, for `make test`; empty: too slow for it
+    slow: bool = False  # left to `make mutants`
 
 
 @dataclass(frozen=True)

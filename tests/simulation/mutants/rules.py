@@ -163,18 +163,18 @@ def bad_link(seed):
         raise Violation(f"one bad link between {' and '.join(pair)} has moved the group (L3)")
 
 
-def _mutant(plant, hunt, quick=(), seeds_max=60):
-    return Mutant(plant.__name__, plant.__doc__.strip(), plant, hunt, seeds_max, quick)
+def _mutant(plant, hunt):
+    return Mutant(plant.__name__, plant.__doc__.strip(), plant, hunt)
 
 
 MUTANTS = [
-    _mutant(start_before_fence_confirmed, hunted(F, "isolate", "power_cut"), quick=(0,)),
-    _mutant(one_is_a_majority, hunted(L, "isolate", "mail_nodes_apart"), quick=(0,)),
-    _mutant(wrong_plug, hunted(F, "isolate", "power_cut"), quick=(0,)),
-    _mutant(stop_reported_at_once, hunted(F, "switchover", "standby"), quick=(0,)),
-    _mutant(joins_without_cleaning, hunted(F, "kill_executor", "failing_stop"), quick=(2,)),
-    _mutant(maintenance_forgotten, hunted(F, "maintenance", "isolate", "power_cut"), quick=(8,)),
-    _mutant(half_a_configuration, hunted(F, "bad_configuration"), quick=(0,)),
-    _mutant(executor_keeps_the_old_configuration, hunted(F, "change_device"), quick=(0,)),
-    _mutant(one_accuser_is_enough, bad_link, quick=(1,)),
+    _mutant(start_before_fence_confirmed, hunted(F, "isolate", "power_cut")),
+    _mutant(one_is_a_majority, hunted(L, "isolate", "mail_nodes_apart")),
+    _mutant(wrong_plug, hunted(F, "isolate", "power_cut")),
+    _mutant(stop_reported_at_once, hunted(F, "switchover", "standby")),
+    _mutant(joins_without_cleaning, hunted(F, "kill_executor", "failing_stop")),
+    _mutant(maintenance_forgotten, hunted(F, "maintenance", "isolate", "power_cut")),
+    _mutant(half_a_configuration, hunted(F, "bad_configuration")),
+    _mutant(executor_keeps_the_old_configuration, hunted(F, "change_device")),
+    _mutant(one_accuser_is_enough, bad_link),
 ]
