@@ -6,7 +6,7 @@ LAB ?= lab
 export HAMAIL_LAB := $(LAB)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages check test unit-test model cluster-test demo bench simulate mutants soak fuzz coverage lab exec lab-down lab-status install clean
+.PHONY: help venv packages check test unit-test model cluster-test demo bench simulate mutants soak fuzz coverage lab exec lab-down lab-status install lock audit clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -14,7 +14,7 @@ help: ## this list
 venv: $(VENV)/stamp ## Python environment with all that development needs
 
 # The dev tools and the dependencies; again whenever their list changes.
-$(VENV)/stamp: pyproject.toml
+$(VENV)/stamp: pyproject.toml requirements/dev.txt
 	@tools/setup.sh venv "$(PYTHON)" "$(VENV)"
 	@touch $@
 
@@ -76,6 +76,14 @@ lab-down: venv ## remove every trace of the lab
 
 install: ## install hamail on this machine, as root (PREFIX=/opt/hamail)
 	@PREFIX="$(or $(PREFIX),/opt/hamail)" PIP_FLAGS="$(PIP_FLAGS)" tools/install.sh
+
+lock: ## requirements/*.txt anew from pyproject.toml (UPGRADE=1: with the newest versions)
+	@UPGRADE="$(UPGRADE)" tools/lock.sh "$(PYTHON)"
+
+audit: ## known holes in the dependencies, unsafe constructs in our code; ends with 3 where advisories cannot be reached
+	@[ -x build/audit/bin/pip-audit ] || "$(PYTHON)" -m venv build/audit
+	@build/audit/bin/pip install -qq --require-hashes -r requirements/audit.txt
+	@tools/audit.sh build/audit/bin
 
 clean: ## what builds and tests leave in the tree
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

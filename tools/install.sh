@@ -26,8 +26,15 @@ trap 'rm -rf "$copy"' EXIT
 tar -C "$SOURCE" --exclude='__pycache__' -cf - hamail pyproject.toml $(cd "$SOURCE" && ls README.md 2>/dev/null) | tar -C "$copy" -xf -
 
 [ -x "$PREFIX/bin/python" ] || python3 -m venv "$PREFIX"
+case " ${PIP_FLAGS:-} " in
+*" --no-deps "*) ;; # whoever says so has put the dependencies there
+*)
+    # What was tested, and nothing else: versions and hashes are in the lock.
+    for lock in build run; do "$PREFIX/bin/pip" install -qq --require-hashes -r "$SOURCE/requirements/$lock.txt"; done
+    ;;
+esac
 # shellcheck disable=SC2086 # flags are words
-"$PREFIX/bin/pip" install -qq --upgrade ${PIP_FLAGS:-} "$copy"
+"$PREFIX/bin/pip" install -qq --upgrade --no-deps --no-build-isolation ${PIP_FLAGS:-} "$copy"
 
 for name in hamaild hamail-executor hamailctl; do
     ln -sf "$PREFIX/bin/$name" "/usr/bin/$name"

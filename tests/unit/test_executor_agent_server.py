@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -141,3 +141,18 @@ async def test_the_executor_does_not_talk_to_a_server_that_is_not_root_s(tmp_pat
             os.seteuid(0)
         with pytest.raises(PermissionError, match=f"user {NOBODY}, not to root"):
             Processes.connect(address)
+
+
+@pytest.mark.parametrize("spoil", [lambda d: d.chmod(0o777), lambda d: os.chown(d, NOBODY, 0)], ids=["mode", "owner"])
+def test_a_folder_that_others_can_write_is_refused(spoil: Callable[[Path], None]) -> None:
+    """They could put a link there that root follows, or a note that root believes."""
+    with root_folder() as folder:
+        (folder / "node.toml").write_text(f'node = "n1"\nrun_dir = "{folder}/run"\n')
+        (folder / "run-executor").mkdir()
+        spoil(folder / "run-executor")
+        words = ["-m", "hamail.executor.main", "--config", str(folder / "node.toml"), "--no-systemd"]
+        done = subprocess.run(
+            [sys.executable, *words], capture_output=True, text=True, timeout=WAIT_S, check=False, cwd=os.getcwd()
+        )
+        assert done.returncode == 1 and "only root can write" in done.stderr
+        assert list((folder / "run-executor").iterdir()) == []
