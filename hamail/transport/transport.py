@@ -31,7 +31,7 @@ from hamail.transport.quiet import QuietLog
 from hamail.transport.sockets import Address, family
 
 SWEEP_S = 0.2
-_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to  # nosec B104
 
 
 class _Incoming:
