@@ -68,6 +68,8 @@ class FenceDevice:
             after(limit_ms, lambda: result(False, f"no answer within {limit_ms / 1000:g} s", limit_ms))
             world.agenda.after_ms(limit_ms + LATE_MS, cut)
         elif self.mood is not Mood.SILENT:
-            if self.mood is not Mood.LIES:
+            if self.mood is Mood.LIES:
+                world.checker.hazard(Hazard.FENCE_LIES)
+            else:
                 world.agenda.after_ms(takes_ms, cut)
             after(takes_ms, lambda: result(True, "the device reports it off", takes_ms))

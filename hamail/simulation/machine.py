@@ -32,6 +32,8 @@ class Machine:
         self.clock = Clock(rate_ppm)
         self.powered = False
         self.paused = False
+        self.paused_at_ns = 0
+        self.slept_ns = 0  # in all: CLOCK_MONOTONIC does not count it
         self.daemon: Daemon | None = None
         self.executor: Executor | None = None
         self.premises = Premises(self)  # what truly is here
@@ -58,6 +60,11 @@ class Machine:
     @property
     def local_ns(self) -> int:
         return self.clock.local_ns(self.world.now_ns)
+
+    @property
+    def monotonic_ns(self) -> int:
+        """CLOCK_MONOTONIC, which stands still while the machine does. Nothing may use it; a planted bug does."""
+        return self.local_ns - self.slept_ns
 
     @property
     def votes(self) -> bool:
@@ -155,13 +162,27 @@ class Machine:
         """Everything on it stands still, its clock and its watchdog do not."""
         if self.powered and not self.paused:
             self.paused = True
-            self.world.checker.hazard(Hazard.STOPPED_NODE)
+            self.paused_at_ns = self.world.now_ns
+            self._note_deadlines()
             self.dog.starve("it stands still")
+
+    def _note_deadlines(self) -> None:
+        """Who stands still when a group is to be stopped cannot stop it: only a watchdog or a fence helps then."""
+        life, at_ns = self._life, self.paused_at_ns
+
+        def passed() -> None:
+            if self.paused and (life, at_ns) == (self._life, self.paused_at_ns):
+                self.world.checker.hazard(Hazard.STOPPED_NODE)
+
+        for group in self.executor.groups if self.executor is not None else ():
+            soft_ns = self.executor.deadline(group)[0] if self.executor is not None else 0
+            self.world.agenda.at(self.clock.real_ns(soft_ns), passed)
 
     def pause_guest(self) -> None:
         """A virtual machine is paused: everything stands still, its clocks and its watchdog with it."""
         if self.powered and not self.paused:
             self.paused = True
+            self.paused_at_ns = self.world.now_ns
             self.world.checker.hazard(Hazard.PAUSED_GUEST)
             self.clock.stop(self.world.now_ns)
 
@@ -169,6 +190,7 @@ class Machine:
         if not self.paused:
             return
         self.paused = False
+        self.slept_ns += self.world.now_ns - self.paused_at_ns
         if self.clock.stopped:
             self.clock.go_on(self.world.now_ns)
             waiting, self.when_it_goes_on = self.when_it_goes_on, []

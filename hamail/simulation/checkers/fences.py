@@ -33,10 +33,12 @@ class Fences:
             self._c.found("S12", owned[0][0], f"{target} is to be fenced though it validly holds all it owns: {names}")
 
     def told(self, notice: a.FenceResult) -> None:
-        if notice.ok:
-            self._confirmed.add(notice.order)
-            if not any(order == notice.order and hit == notice.target for _, order, hit in self.cuts):
-                self._c.hazard(Hazard.FENCE_LIES)
+        if not notice.ok:
+            return
+        self._confirmed.add(notice.order)
+        lied = self._c.hazards & {Hazard.FENCE_LIES, Hazard.FENCE_WRONG}
+        if not lied and not any(order == notice.order and hit == notice.target for _, order, hit in self.cuts):
+            self._c.found("S2", "", f"an executor says that {notice.target} is off; no device has said so")
 
     def done(self, command: c.FenceDone) -> None:
         if command.ok and command.order not in self._confirmed:
