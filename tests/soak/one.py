@@ -29,7 +29,7 @@ from tests.lab.cluster import MAIL_NODES, NODES
 from tests.lab.lab import Lab, LabError
 from tests.lab.mail import queued
 from tests.lab.node import NodeError
-from tests.soak import checker, history
+from tests.soak import history, results
 from tests.soak.faults import KINDS, PLANTS
 from tests.soak.load import Load
 from tests.soak.nemesis import FAILURES, Nemesis
@@ -260,64 +260,9 @@ class Soak:
             shutil.copy(node.log, self.out / f"{name}.node.log")
 
 
-def outages(out: Path, past: history.History) -> list[dict[str, Any]]:
-    """For each step the longest time without an answer, in ms; None: no answer any more."""
-    if not (out / "probe.txt").exists():
-        return []  # it did not come that far
-    attempts = probe.load(out / "probe.txt")
-    marks = [r for r in past.nemesis if r["kind"] == "step"]
-    found = []
-    for number, mark in enumerate(marks):
-        begin = mark["t"]
-        end = marks[number + 1]["t"] if number + 1 < len(marks) else begin + int(60e9)
-        near = [a for a in attempts if begin - 5_000_000_000 < a.done <= end]
-        times = {}
-        for service in instruments.SERVICES:
-            try:
-                ms = probe.outage(near, service, begin, end).ms
-                times[service] = None if ms == float("inf") else round(ms, 1)
-            except ValueError:
-                times[service] = None
-        takes = [node for t, node in checker.takes(past) if begin < t <= end]
-        fences = [f for f in past.fences if checker.done(f) and begin < f["t"] <= end]
-        moved = sum(a != b for a, b in zip([mark["data"]["active"], *takes], takes, strict=False))
-        found.append({"step": mark["data"]["step"], "name": mark["data"]["name"], "family": mark["data"]["family"],
-                      **times, "moves": moved, "starts": len(takes), "fences": len(fences)})  # fmt: skip
-    return found
-
-
-def by_way(past: history.History) -> dict[str, int]:
-    """Acknowledged messages by how they were handed over."""
-    via = {r["data"]["id"]: r["data"]["via"] for r in past.mail if r["kind"] == "invoke"}
-    taken = {r["data"]["id"] for r in past.mail if r["kind"] == "ok"}
-    return {f"by_{way}": sum(via[m] == way for m in taken) for way in ("smtp", "lmtp", "imap")}
-
-
 def commit() -> str:
     result = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], check=False, capture_output=True, text=True)
     return result.stdout.strip()
-
-
-def result(soak: Soak, lasted_s: float) -> dict[str, Any]:
-    past = history.History.load(soak.out / "history.jsonl")
-    report = checker.check(past)
-    mail = report.mail
-    return {
-        "lab": soak.lab.name, "seed": soak.options.seed, "commit": soak.commit, "seconds": round(lasted_s),
-        "problems": soak.problems,
-        "passed": report.passed and not soak.problems,
-        "failovers": report.failovers, "restarts": report.restarts, "fences": report.fences,
-        "violations": [asdict(f) for f in report.violations],
-        "inconclusive": [asdict(f) for f in report.inconclusive],
-        "unexplained": [asdict(f) for f in report.unexplained],
-        "mail": {"acknowledged": mail.acknowledged, "found": mail.found, "lost": len(mail.lost),
-                 "corrupt": len(mail.corrupt), "phantom": len(mail.phantom), "duplicates": len(mail.duplicated),
-                 "recovered": len(mail.recovered), "unknown": len(mail.unknown), "failed": mail.failed,
-                 "resurrected": len(mail.resurrected), "queued": mail.queued, **by_way(past)},
-        "canary_writes": len(past.canaries), "blind": len(past.evidence.blind),
-        "recorder_cpu_percent": round(100 * past.evidence.cpu_s / max(past.evidence.lasted_s, 1e-9), 1),
-        "steps": outages(soak.out, past),
-    }  # fmt: skip
 
 
 def main() -> int:
@@ -349,7 +294,9 @@ def main() -> int:
     try:
         soak.journals()
         soak.collect()
-        found = result(soak, time.monotonic() - soak.started_s)
+        facts = {"lab": options.lab, "seed": options.seed, "commit": soak.commit, "problems": soak.problems}
+        facts["seconds"] = round(time.monotonic() - soak.started_s)
+        found = results.of_lab(options.out, facts)
         (options.out / "result.json").write_text(json.dumps(found, indent=1))
         failed = not found["passed"]
         if failed:
