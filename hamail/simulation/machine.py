@@ -141,7 +141,10 @@ class Machine:
         self.start_daemon()
 
     def power_off(self) -> None:
-        was_on, self.powered = self.powered, False
+        if not self.powered:
+            self._life += self.returns_ms is None  # nobody will switch it on again, also who was about to
+            return
+        self.powered = False
         self._life += 1
         self.paused = False
         self._deferred = []
@@ -154,7 +157,7 @@ class Machine:
         if self.executor is not None:
             self.executor.alive = False
         self.daemon = self.executor = None
-        if was_on and self.returns_ms is not None:
+        if self.returns_ms is not None:
             life = self._life
             self.world.agenda.after_ms(self.returns_ms, lambda: self.power_on() if life == self._life else None)
 

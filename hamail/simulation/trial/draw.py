@@ -101,7 +101,7 @@ def _settings(seed: int, rng: random.Random, log: LogKind | None, requires: Requ
     return Settings(
         seed=seed,
         requires=requires or drawn,
-        detection_ms=rng.choices((300, 1000, 2000, 5000, 10_000), (6, 50, 26, 12, 6))[0],
+        detection_ms=rng.choices((300, 1000, 2000, 5000, 10_000), (5, 60, 25, 7, 3))[0],
         mail=mail,
         witnesses=witnesses,
         groups=rng.choices((("mail",), ("lists", "mail")), (8, 2))[0],
@@ -139,7 +139,7 @@ def _series(dice: Dice, settings: Settings, used: list[Kind], weights: list[int]
             if given.get("for_ms") == 0:
                 given = {**given, "for_ms": int(gap_ms * dice.of(0.7, 1.0, 1.3))}
             faults.append(Fault(int(at_ms), name, given))
-            at_ms += gap_ms * dice.of(0.6, 1.0, 1.5)
+            at_ms += gap_ms * dice.of(0.5, 0.8, 1.2)
             continue
         kind = dice.rng.choices(used, weights)[0]
         faults.append(Fault(int(at_ms), kind.name, kind.draw(dice)))

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -40,10 +41,9 @@ MACHINERY = frozenset({"mutant", "__main__"})
 def every() -> list[Mutant]:
     """Of all modules of this package, in their order by name."""
     modules = sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in MACHINERY)
-    found = [x for m in modules for x in importlib.import_module(f"{__name__}.{m}").MUTANTS]
-    names = [x.name for x in found]
-    assert len(names) == len(set(names)), f"two mutants of one name in {sorted(names)}"
-    return found
+    return [
+        replace(x, name=f"{m}.{x.name}") for m in modules for x in importlib.import_module(f"{__name__}.{m}").MUTANTS
+    ]
 
 
 def search(mutant: Mutant, seeds: Iterable[int]) -> Search:
