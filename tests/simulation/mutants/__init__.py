@@ -31,8 +31,10 @@ NUMBERED: dict[str, tuple[str, ...]] = {
     "M17 address before the mount": ("everything_starts_at_once",),
     "M19 checksum not verified": ("checksum_of_the_journal_not_verified",),
     "M20 history written after the deed": ("history_written_after_the_deed",),
+    "M22 the log's idea of a leader is believed": ("leader_is_believed",),
     "M23 gate compares wrongly": ("gate_lets_the_same_epoch_in", "gate_refuses_its_own_epoch"),
-    "M25 half a configuration": ("half_a_configuration", "executor_keeps_the_old_configuration"),
+    "M24 a command of unknown fate tried again": ("unknown_is_tried_again",),
+    "M25 half a configuration": ("half_a_configuration", "configuration_half_applied"),
 }
 
 MACHINERY = frozenset({"mutant", "__main__"})
