@@ -42,6 +42,7 @@ FIRST_S = 150.0  # for the boot of a lab beside others
 CLEAR_AFTER_S = 1.0  # an operator looks at what does not come back, and types `hamailctl clear`
 CLEAR_PAUSE_S = 2.0
 AFTER_S = 5.0  # a fault's outage may begin this long after it was taken back
+DARK_S = 12.0
 DRAIN_S = 270.0
 POLL_S = 0.05
 AGAIN_S = 0.25
@@ -162,8 +163,8 @@ class Soak:
                 cleared_s = now_s
                 self.note("clear", why=why)
                 self.ctl("clear mail --reason soak")
-            if any(not node.powered for node in self.lab.nodes.values()):
-                self.power_on()  # fenced after everything was put on
+            if self.world.group().get("phase") != "fencing" or now_s - started_s > DARK_S:
+                self.power_on()  # fenced after everything was put on; nobody puts it on while it is being fenced
             time.sleep(POLL_S)
         self.ctl_events()
         owner = self.world.active
