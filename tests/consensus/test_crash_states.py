@@ -1,11 +1,26 @@
 """The journal in every state that a crash may leave: what was acknowledged is there, and nothing half."""
 
+import errno
+import os
+
 import pytest
 
 from hamail.consensus import journal as journal_module
-from hamail.consensus.journal import Journal, JournalMissing, initialise
+from hamail.consensus.codec import Envelope, StepDown, encode_envelope
+from hamail.consensus.journal import Journal, JournalError, JournalMissing, initialise
+from hamail.consensus.link import Link
+from hamail.consensus.records import Entry, Snapshot
 from tests.consensus.crash_states import Recorder, Trial
-from tests.consensus.journal_crashes import DIR, everything, initialised, killed_in_a_compaction, opened, recover, sync
+from tests.consensus.journal_crashes import (
+    DIR,
+    everything,
+    initialised,
+    killed_in_a_compaction,
+    opened,
+    recover,
+    state,
+    sync,
+)
 
 STATES_MIN = 3000
 SHIFT_STEP = 40  # bytes; not a divisor of a sector, so that headers and payloads are cut at many places
@@ -40,10 +55,10 @@ def test_every_crash_of_the_recovery_itself() -> None:
     new = recover(Recorder(disk.files()))
     torn = {tuple(sorted(s.items())) for m in disk.moments[before:] for s in m.after_power_cut()}
     trial = Trial(recover)
-    for state in torn:
-        second = Recorder(dict(state))
+    for files in torn:
+        second = Recorder(dict(files))
         Journal(DIR, "c", "n1", disk=second)
-        found = recover(Recorder(dict(state)))
+        found = recover(Recorder(dict(files)))
         assert found in (old, new)
         seen: set = set()
         for moment in second.moments:
@@ -71,8 +86,85 @@ def test_an_incarnation_is_never_used_twice() -> None:
     for life in range(1, 4):
         before = len(disk.moments)
         assert opened(disk).incarnation == life
-        for state in disk.moments[-1].after_power_cut():
-            assert opened(Recorder(state)).incarnation == life + 1
+        for files in disk.moments[-1].after_power_cut():
+            assert opened(Recorder(files)).incarnation == life + 1
         for moment in disk.moments[before:]:
-            for state in moment.after_power_cut():
-                assert opened(Recorder(state)).incarnation in (life, life + 1)
+            for files in moment.after_power_cut():
+                assert opened(Recorder(files)).incarnation in (life, life + 1)
+
+
+FAULTS = {
+    "full": ("write", errno.ENOSPC),
+    "quota": ("write", errno.EDQUOT),
+    "write error": ("write", errno.EIO),
+    "sync error": ("sync", errno.EIO),
+    "read-only": ("create", errno.EROFS),
+    "not ours": ("create", errno.EACCES),
+    "rename fails": ("replace", errno.EIO),
+    "directory sync error": ("sync_directory", errno.EIO),
+}
+APPEND = ("write", "sync")  # operations of an append; a compaction does them all
+
+
+@pytest.mark.parametrize(
+    ("fault", "compaction"), [*((f, True) for f in FAULTS), *((f, False) for f in FAULTS if FAULTS[f][0] in APPEND)]
+)
+def test_each_fault_of_the_disk_ends_the_journal_for_good_and_says_why(fault: str, compaction: bool) -> None:
+    """Fail-stop: no second try, also when the disk is well again; and what is on it is old or new."""
+    operation, number = FAULTS[fault]
+    disk = initialised()
+    journal = opened(disk)
+    for index in range(1, 5):
+        journal.add(b"c%d" % index, index, 1)
+    sync(journal)
+    old = recover(Recorder(disk.files()))
+    journal.setCurrentTerm(7, "n2")
+    if compaction:
+        journal.compact(Snapshot(Entry(b"c2", 2, 1), Entry(b"c3", 3, 1), b"state"))
+    new = state(journal)
+    disk.fail[operation] = OSError(number, os.strerror(number))
+    with pytest.raises(JournalError, match=rf"cannot write the journal in {DIR}: {os.strerror(number)}"):
+        sync(journal)
+    disk.fail.clear()
+    steps = len(disk.moments)
+    with pytest.raises(JournalError, match=os.strerror(number)):
+        journal.take()
+    assert len(disk.moments) == steps, "the disk was written to after its first error"
+    for files in [*disk.moments[-1].after_power_cut(), disk.files()]:
+        assert recover(Recorder(files)) in (old, new)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EROFS])
+def test_a_journal_that_cannot_be_read_or_written_at_the_start_names_place_and_reason(number: int) -> None:
+    for operation in ("read", "write", "sync", "sync_directory"):
+        disk = initialised()
+        disk.fail[operation] = OSError(number, os.strerror(number))
+        with pytest.raises(JournalError, match=rf"cannot (open|write) the journal in {DIR}: .*{os.strerror(number)}"):
+            opened(disk)
+
+
+def test_a_journal_that_was_deleted_is_not_begun_anew() -> None:
+    disk = initialised()
+    disk.remove(DIR / "journal")
+    with pytest.raises(JournalMissing, match=f"the journal {DIR}/journal was lost, although this node is a member"):
+        opened(disk)
+    with pytest.raises(JournalError, match="replaced disk"):
+        initialise(DIR, "c", "n1", disk=disk)
+
+
+def test_what_comes_from_a_disk_that_was_restored_from_an_old_copy_is_dropped() -> None:
+    """Votes and entries have gone back; the incarnation has too, and by that the peers see it."""
+    disk = initialised()
+    opened(disk)
+    copy = disk.files()
+    for _ in range(3):
+        newest = opened(disk).incarnation
+    restored = opened(Recorder(copy)).incarnation
+    assert restored < newest
+    peer = Link({"n1": object()}, 1, lambda: 1)
+
+    def heard(incarnation: int, sequence: int) -> bool:
+        return peer.accept("n1", encode_envelope(Envelope(incarnation, sequence, 1, StepDown(1)))) is not None
+
+    assert heard(newest, 1)
+    assert not any(heard(restored, sequence) for sequence in range(1, 100))
