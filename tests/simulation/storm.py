@@ -98,6 +98,9 @@ class Storm:
     def _heal(self, _) -> None:
         self.world.network.heal()
 
+    def _mend_one(self, m) -> None:
+        self.world.network.mend(m.name, self.rng.choice([n for n in self.names if n != m.name]))
+
     def _lossy(self, m) -> None:
         for name in self.names:
             self.world.network.loss[m.name, name] = self.rng.choice((0.1, 0.3, 0.6))

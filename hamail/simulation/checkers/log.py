@@ -5,7 +5,7 @@ Much of it happens inside of the log, which would catch an exception; so finding
 
 from typing import TYPE_CHECKING
 
-from hamail.consensus.journal import Journal
+from hamail.consensus.journal import Journal, LogEntry
 from hamail.consensus.port import ConsensusHealth
 from hamail.core.engine import Engine
 from hamail.core.timing import derive
@@ -118,6 +118,12 @@ class LogChecker:
             self._violation(f"{name} has no log entry {held} any more, which is committed and was durable there")
         elif top > held and journal.term_at(top) == self._entry_terms.get(top):
             self._held[name] = top
+
+    def deletes(self, name: NodeName, entries: list[LogEntry]) -> None:
+        """`name` throws these out of its log because its leader has others."""
+        for _, index, term in entries:
+            if index <= self.newest and self._entry_terms.get(index) == term:
+                self._violation(f"{name} deletes log entry {index}, which is committed")
 
     # ---- S9: terms, votes and leaders -----------------------------------------------------------------------------
 

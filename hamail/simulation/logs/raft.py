@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from hamail.consensus.codec import RequestVote, Vote, decode_envelope
-from hamail.consensus.journal import JournalError, initialise
+from hamail.consensus.journal import Journal, JournalError, initialise
 from hamail.consensus.syncobj import SyncObjConsensus
 from hamail.core.effects import Effect
 from hamail.core.engine import Engine
@@ -121,6 +121,7 @@ class RaftSeat:
         self._pump_due = False
         self._began_ns = self.m.world.now_ns
         self._due_ns = 0
+        self._ran_ns = 0
         self._consensus: SyncObjConsensus | None = None
 
     def start(self) -> None:
@@ -148,7 +149,17 @@ class RaftSeat:
             self.engine.fail(str(error))
             return
         self.log.checker.opened(name, consensus._journal.term, consensus._journal.vote)
+        self._watch(consensus._journal)
         self._arm()
+
+    def _watch(self, journal: Journal) -> None:
+        right = journal.deleteEntriesFrom
+
+        def delete(position: int) -> None:
+            self.log.checker.deletes(self.m.name, journal[position:])
+            right(position)
+
+        journal.deleteEntriesFrom = delete  # type: ignore[method-assign, assignment]
 
     @property
     def term(self) -> int:
@@ -182,13 +193,17 @@ class RaftSeat:
         return self.engine.react(self.m.local_ns, self.m.world.wall_ms)
 
     def look(self) -> None:
-        self._run_log()
-        self._news = False
+        """The shell works on the log before each tick of the engine; left out where that has just been done."""
+        recent_ns = self.engine.timings.tick_ms * MS
+        if self._news or self._pump_due or self.m.world.now_ns - self._ran_ns >= recent_ns or self.engine.stalled_ms:
+            self._run_log()
+            self._news = False
 
     def _run_log(self) -> None:
         consensus, engine = self._consensus, self.engine
         if consensus is None:
             return
+        self._ran_ns = self.m.world.now_ns
         consensus.tick(self.m.local_ns)
         health = consensus.health()
         leads = health.is_leader and health.caught_up_term and not health.problem

@@ -1,6 +1,6 @@
 """Planted bugs of the log: of the journal, of the adapter, and of what PySyncObj would do without it."""
 
-from hamail.consensus import codec, records
+from hamail.consensus import codec, records, snapshots
 from hamail.consensus import journal as journal_module
 from hamail.consensus.codec import Chunk
 from hamail.consensus.journal import Journal
@@ -126,6 +126,7 @@ def unknown_is_tried_again(monkeypatch):
 
 def commit_index_of_a_snapshot(monkeypatch):
     """The commit index in a snapshot message commits what the node's own log holds there."""
+    monkeypatch.setattr(snapshots, "SNAPSHOT_CHUNK_BYTES", 600)  # so that there are some that bring no whole snapshot
     newest = {}
     out, into = codec.from_library, codec.to_library
 
@@ -223,7 +224,12 @@ MUTANTS = [
     _mutant(sent_before_durable, _storm(*CRASHES, "slow_disk"), (0,)),
     _mutant(leader_is_believed, _storm(*CRASHES), (0,)),
     _mutant(unknown_is_tried_again, _storm("isolate", "heal", "one_way", "lossy"), (0,)),
-    _mutant(refusal_counts_as_success, _storm(*CRASHES)),
-    _mutant(votes_for_an_older_log, _storm(*CRASHES)),
-    _mutant(configuration_half_applied, _storm("config", "kill")),
+    _mutant(
+        commit_index_of_a_snapshot, _storm("isolate", "heal", "one_way", "mend_one", "pause", compact_entries=4), (1,)
+    ),
+    _mutant(agreeing_append_deletes, _storm("lossy", "heal", "power", "isolate", "flap"), (0,)),
+    _mutant(replaced_disk_votes, _storm("replace", "isolate", "isolate", "mend_one", "mend_one", "kill")),
+    _mutant(refusal_counts_as_success, _storm(*CRASHES), (0,)),
+    _mutant(votes_for_an_older_log, _storm(*CRASHES), (1,)),
+    _mutant(configuration_half_applied, _storm("config", "kill"), (0,)),
 ]
