@@ -145,11 +145,6 @@ byte lost_ago = 0; byte gained_ago = 0;
 #define CLAIM_ALLOWS(e) (claim<=e)
 #endif
 #endif
-#ifdef BUG_NO_JOIN
-#define NEW_LIFE(i) skip
-#else
-#define NEW_LIFE(i) this_life[i]=false
-#endif
 
 /* S1: never two active. Some variants are about the claim alone: there two may be active, as is to be expected. */
 #ifdef S4_ONLY
@@ -246,7 +241,7 @@ byte lost_ago = 0; byte gained_ago = 0;
 
 /* ---- machines */
 #define POWER_OFF(i) SAY(power off,i); up[i]=false; OFF(i); ill[i]=RUNS; dog[i]=0; starved[i]=false; left[i]=0; lease_of[i]=0; down[i]=0; \
-    req[i]=false; req_epoch[i]=0; req_age[i]=0; ans[i]=0; VRESET(i); NEW_LIFE(i)
+    req[i]=false; req_epoch[i]=0; req_age[i]=0; ans[i]=0; VRESET(i); this_life[i]=false
 #define BOOT(i) :: d_step { !up[i] -> SAY(boots,i); up[i]=true; hold[i]=HOLD }
 #define CRASH(i) :: d_step { up[i] && reboots<REBOOTS -> reboots++; POWER_OFF(i) }
 #define JOIN(i) :: d_step { WELL(i) && synced[i] && !(this_life[i] && known[i]) && on[i]==0 && (owner[c]!=i || c<LOG) -> \

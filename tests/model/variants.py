@@ -30,9 +30,9 @@ FENCE = "L=1 LOG=4 FENCING"
 VM = "LOG=3 VM_PAUSES=1"
 
 VARIANTS = (
-    safe("leases", "message loss, lag, false suspicion, switchover; two moves", "LOG=5"),
+    safe("leases", "message loss, lag, false suspicion, switchover", "LOG=4"),
     safe("restarts", "hamaild restarts on any node", "LOG=3 RESTARTS=1"),
-    safe("coordinators", "coordinators change and forget; old proposals commit late", LATE),
+    safe("coordinators", "two moves; coordinators change and forget; old proposals commit late", LATE),
     safe("drift", "clocks wrong by up to a quarter; W leaves just enough room for it", f"{DRIFT} W=6"),
     safe("paused_machine", "whole machines pause, the watchdog goes on", DOG),
     safe("hung_stop", "a stop hangs: soft deadline, hard deadline, watchdog", HUNG),
@@ -86,11 +86,6 @@ VARIANTS = (
     ),
     wrong("fence_lies", "the device says off, the machine is on", f"{FENCE} FENCING_ONLY BUG_FENCE_LIES"),
     wrong("fence_assumed", "a fence that did not answer is taken for done", f"{FENCE} FENCING_ONLY BUG_FENCE_ASSUMED"),
-    wrong(
-        "new_life_on_old_grant",
-        "a rebooted node starts on what its earlier life was granted",
-        f"{FENCE} FENCING_ONLY BUG_NO_JOIN",
-    ),
     wrong("epoch_reused", "a grant keeps the epoch of the one before", "LOG=3 BUG_EPOCH_REUSED", "S3"),
     wrong("vm_pause_lease_only", "expected: leases and watchdog cannot see a paused VM", f"{VM} WD=2 D=2"),
     wrong("vm_pause_no_claim", "without a claim a resumed VM mounts under an old epoch", f"{VM} S4_ONLY", "S4"),
