@@ -26,7 +26,7 @@ class Trouble:
     """`only`: names of kinds instead of a random mixture. After `run` the hazards say what was given up."""
 
     def __init__(self, seed, requires=Requirement.FENCING, *, only=(), steps=12, dogs=None):
-        self.rng = random.Random(f"trouble {seed}")  # noqa: S311 - reproducible on purpose
+        self.rng = random.Random(f"trouble {seed}")
         levels = 2 if requires is Requirement.FENCING else 0
         dogs = dogs if dogs is not None else ("n1", "n2") if requires is Requirement.WATCHDOG else ()
         self.world = World(cluster(requires=requires, levels=levels), seed=seed, watchdogs=frozenset(dogs))
