@@ -20,6 +20,7 @@ from tests.consensus.crash_states import Recorder, Trial, told
 
 STATE = Path("/var/lib/hamail/barred")
 HELD = Path("/run/hamail-executor/executor.held")
+NAME_LONGEST = 32  # characters (hamail.model.ids.NAME_PATTERN)
 FAULTS = {
     "full": ("write", errno.ENOSPC),
     "write error": ("write", errno.EIO),
@@ -164,8 +165,8 @@ def test_a_ledger_of_an_earlier_boot_is_empty_and_a_damaged_one_dooms() -> None:
 
 
 def longest(epoch: int) -> claims.Claim:
-    """Names as long as the configuration allows (63), and any epoch."""
-    return claims.Claim(cluster="c" * 63, group="g" * 63, epoch=epoch, node="n" * 63)
+    """Names as long as the configuration allows, and any epoch."""
+    return claims.Claim(cluster="c" * NAME_LONGEST, group="g" * NAME_LONGEST, epoch=epoch, node="n" * NAME_LONGEST)
 
 
 @pytest.mark.parametrize("old", [None, longest(7)], ids=["first claim", "next claim"])
