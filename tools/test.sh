@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the tests and ends with counts and one verdict line.
 #   test.sh            everything: the quick suites, then the cluster on real nodes
-#   test.sh quick      what needs no lab
+#   test.sh quick      what needs no lab: two runs side by side, the output of the second one after the first
 #   test.sh cluster    the cluster only
 # In CI (CI=true) a machine that cannot host the lab is a failure; elsewhere those tests are skipped, and it is said so.
 set -u
@@ -15,15 +15,25 @@ say() {
     echo "test: $1"
 }
 
-run() { # run NAME FOLDER...: pytest on the folders that are there
+suite() { # suite NAME FOLDER...
     name=$1
     shift
-    folders=""
-    for folder in "$@"; do [ -n "$(find "$folder" -name 'test_*.py' 2>/dev/null | head -n 1)" ] && folders="$folders $folder"; done
-    [ -n "$folders" ] || return 0
-    say "$name:$folders"
-    # shellcheck disable=SC2086 # words
-    .venv/bin/python -m pytest --durations=5 --junitxml="build/test-$name.xml" $folders || failed="$failed $name"
+    .venv/bin/python -m pytest --durations=5 --junitxml="build/test-$name.xml" "$@"
+}
+
+run() { # run NAME FOLDER...
+    say "$*"
+    suite "$@" || failed="$failed $1"
+}
+
+quick() {
+    say "proof, beside the next: tests/scenario tests/simulation tests/model tests/fuzz"
+    suite proof tests/scenario tests/simulation tests/model tests/fuzz >build/test-proof.log 2>&1 &
+    proof=$!
+    run unit tests/unit tests/consensus
+    wait "$proof" || failed="$failed proof"
+    say "proof:"
+    cat build/test-proof.log
 }
 
 failed=""
@@ -31,7 +41,7 @@ rm -f build/test-*.xml
 if [ "$what" != cluster ]; then tools/setup.sh tests || failed="$failed packages"; fi
 if [ "$what" != quick ]; then tools/setup.sh packages || failed="$failed packages"; fi
 make -s venv || exit 1
-[ "$what" = cluster ] || run quick tests/unit tests/consensus tests/scenario tests/simulation tests/model tests/fuzz
+[ "$what" = cluster ] || quick
 if [ "$what" != quick ]; then
     if lacks=$(.venv/bin/python -m tests.lab check); then
         run cluster tests/cluster
