@@ -97,7 +97,7 @@ def _settings(seed: int, rng: random.Random, log: LogKind | None, requires: Requ
     nodes = (*mail, *witnesses)
     rate = rng.choice((0, 500, RATE_PPM_MAX))
     logs: tuple[LogKind, ...] = ("perfect", "raft", "malicious")
-    drawn_log = rng.choices(logs, (90, 10, 0))[0]
+    drawn_log = rng.choices(logs, (86, 10, 4))[0]
     return Settings(
         seed=seed,
         requires=requires or drawn,
