@@ -89,6 +89,8 @@ def test_set_up_and_installation_take_nothing_else(script: str, lock: str) -> No
     ("says", "code", "word"),
     [
         ("echo 'ConnectionError: no route'; exit 1", 3, "NOT known"),
+        ("echo 'Name Skip Reason'; echo 'x not found and could not be audited'", 3, "NOT known"),
+        ("[ \"$1\" = --strict ] || exit 0; echo 'ERROR: x could not be audited'; exit 1", 3, "NOT known"),
         ("echo 'Name Version ID Fix'; echo 'x 1 Y-1 2'; exit 1", 1, "Y-1"),
         ("exit 0", 0, "no known hole"),
     ],
