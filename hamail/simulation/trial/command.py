@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from hamail.model.spec import Requirement
 from hamail.simulation.checker import Violation
+from hamail.simulation.logs.quiet import quiet
 from hamail.simulation.trial.draw import draw
 from hamail.simulation.trial.plan import Plan, load
 from hamail.simulation.trial.report import progress, table
@@ -123,6 +124,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--no-shrink", action="store_true")
     parser.add_argument("--plan", type=Path, help="run the plan in this file instead, and tell it")
     given = parser.parse_args(arguments)
+    quiet()
     if given.plan:
         regression = load(given.plan)
         say(timeline(regression.plan, regression))

@@ -151,17 +151,6 @@ def agreeing_append_deletes(monkeypatch):
     monkeypatch.setattr(SyncObjConsensus, "_keep_what_agrees", lambda self, body: body)
 
 
-def stale_ack_counts(monkeypatch):
-    """An acknowledgement counts although it was given to an earlier leadership."""
-    right = SyncObjConsensus._handle_ack
-
-    def handle_ack(self, peer, sender_term, body):
-        if body.next_index <= self._journal.last_index + 1:
-            right(self, peer, self._term, body)
-
-    monkeypatch.setattr(SyncObjConsensus, "_handle_ack", handle_ack)
-
-
 def refusal_counts_as_success(monkeypatch):
     """The leader takes every answer to an append for an acknowledgement."""
     right = SyncObjConsensus._handle_ack
@@ -175,7 +164,6 @@ def refusal_counts_as_success(monkeypatch):
 def old_snapshot_is_news(monkeypatch):
     """A snapshot is installed although the node is past it."""
     monkeypatch.setattr(Snapshots, "_is_news", lambda self, snapshot: True)
-    monkeypatch.setattr(SyncObjConsensus, "_keep_what_agrees", lambda self, body: body)
 
 
 def votes_for_an_older_log(monkeypatch):
@@ -194,7 +182,13 @@ def votes_for_an_older_log(monkeypatch):
 
 def replaced_disk_votes(monkeypatch):
     """A node that has lost its disk takes part at once, as if it had promised nothing before."""
-    monkeypatch.setattr(journal_module, "Rejoining", lambda pending, above_term: Rejoining(False, 0))
+    right = Journal._replay
+
+    def replay(self, record):
+        right(self, record)
+        self.rejoining = Rejoining(pending=False, above_term=0)
+
+    monkeypatch.setattr(Journal, "_replay", replay)
 
 
 def configuration_half_applied(monkeypatch):
@@ -228,7 +222,8 @@ MUTANTS = [
         commit_index_of_a_snapshot, _storm("isolate", "heal", "one_way", "mend_one", "pause", compact_entries=4), (1,)
     ),
     _mutant(agreeing_append_deletes, _storm("lossy", "heal", "power", "isolate", "flap"), (0,)),
-    _mutant(replaced_disk_votes, _storm("replace", "isolate", "isolate", "mend_one", "mend_one", "kill")),
+    _mutant(replaced_disk_votes, _storm("replace", "isolate", "isolate", "mend_one", "mend_one", "kill"), (0,)),
+    _mutant(old_snapshot_is_news, _storm("lossy", "heal", "isolate", "one_way", "mend_one", compact_entries=4), (2,)),
     _mutant(refusal_counts_as_success, _storm(*CRASHES), (0,)),
     _mutant(votes_for_an_older_log, _storm(*CRASHES), (1,)),
     _mutant(configuration_half_applied, _storm("config", "kill"), (0,)),
