@@ -345,8 +345,9 @@ class Executor:
             return f"group {name!r} has no usable name, or more than {RESOURCES_MAX} resources"
         if name in self._held:
             return f"group {name} is still held under epoch {self._held[name].epoch} ({self._held[name].state})"
-        if request.epoch <= self._last_epoch.get(name, 0):
-            return f"group {name} was already held, or found stopped, under epoch {self._last_epoch[name]}"
+        last = self._last_epoch.get(name, 0)
+        if request.epoch <= last:
+            return f"group {name} was already held, or found stopped, under epoch {last}"
         return ""
 
     def _extend(self, request: Extend) -> str:

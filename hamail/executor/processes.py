@@ -92,6 +92,7 @@ class _Running:
     exited: asyncio.Future[int]
     pid: int = 0
     pidfd: int = -1
+    sent: bool = False  # the agent server has the order: it will report an end
     doomed: bool = False  # cancelled before the server said that it runs
 
 
@@ -186,7 +187,7 @@ class Processes:
             job.processes.signal(signal.SIGKILL)
             raise
         finally:
-            if running.exited.done():
+            if running.exited.done() or not running.sent:
                 self._retire(id_, running)
             else:
                 running.doomed = True  # stuck, or cancelled: retired when the server reports its end
@@ -214,6 +215,7 @@ class Processes:
             except OSError as error:
                 self._reconnect()  # for the next one
                 raise Lost(f"not run: the agent server does not answer ({error})") from error
+        self._running[id_].sent = True
         streams.close_child_ends()
 
     async def _terminate(self, job: Job, running: _Running) -> None:
@@ -279,10 +281,12 @@ class Processes:
         loop.remove_reader(self._server.fileno())
         self._server.close()
         for id_, running in list(self._running.items()):
+            if not running.sent:
+                continue  # it waits to be sent, and will be to the next server
+            del self._running[id_]
             _settle_lost(running, f"the agent server has died ({why}): outcome unknown")
             if running.doomed:
                 self._retire(id_, running)  # nobody else will: its run was given up
-        self._running.clear()
         if self._address is None:
             self._start_another(why)
         else:

@@ -303,3 +303,31 @@ async def test_given_up_runs_leave_no_descriptor_when_the_agent_server_dies(fold
     finally:
         processes.close()
         sets.remove()
+
+
+async def test_an_epoch_before_the_first_is_refused(folder):
+    async with world(folder) as w:
+        group = w.group(w.resource("smtp"))
+        assert (await w.clean(group)).ok
+        assert "under epoch 0" in w.start(group, epoch=0)
+
+
+async def test_a_run_that_was_never_sent_leaves_nothing(folder, monkeypatch):
+    program = write_agent(folder / "agents", "other", "hang", "#!/bin/sh\nexec sleep 1000\n")
+    processes = Processes.fork((folder / "agents",))
+    processes.attach()
+
+    def busy(*_arguments):
+        raise BlockingIOError
+
+    monkeypatch.setattr("hamail.executor.processes.socket.send_fds", busy)
+    try:
+        sets = detect(folder)
+        job = Job(
+            path=program, arguments=("start",), environment={}, processes=sets.get("x"), timeout_ms=50, grace_ms=10
+        )
+        assert (await processes.run(job)).timed_out
+        assert not processes._running
+    finally:
+        processes.close()
+        sets.remove()

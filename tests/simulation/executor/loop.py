@@ -6,6 +6,7 @@ import itertools
 import selectors
 
 VIRTUAL_FD = 1_000_000  # from here on up descriptors belong to the kernel in memory
+SPINS_MAX = 2000  # rounds of the loop at one moment
 _BURIAL_ROUNDS_MAX = 400
 
 
@@ -68,12 +69,18 @@ class _Selector(selectors.SelectSelector):
         super().__init__()
         self.world = world
         self.loop = None
+        self._last_s = -1.0
+        self._rounds = 0
 
     def select(self, timeout=None):
         world, agenda = self.world, self.world.agenda
         if self.loop.buried_s is not None:
             self.loop.buried_s += min(timeout or 0.0, 60.0)
             return []
+        self._rounds = self._rounds + 1 if agenda.now_s == self._last_s else 0
+        self._last_s = agenda.now_s
+        if self._rounds > SPINS_MAX:
+            world.judge.fail("the event loop turns and turns, and time stands still")
         world.step()
         if world.frozen_until_s > agenda.now_s:  # the process is stopped; the world is not
             agenda.run_until(world.frozen_until_s)

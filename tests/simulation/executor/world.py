@@ -87,7 +87,7 @@ class Truth:
 
 
 class World:
-    def __init__(self, seed, folder: Path, *, isolation=None):
+    def __init__(self, seed, folder: Path, *, isolation=None, **focus):
         self.seed = seed
         self.folder = folder  # of the agents
         self.rng = random.Random(seed)
@@ -117,6 +117,9 @@ class World:
         self._complaints = []
         self.disk = RunDisk(self)
         self._draw(isolation)
+        for name, value in focus.items():  # what a hunt wants to see more of
+            assert hasattr(self, name)
+            setattr(self, name, value)
         self.hamaild = Hamaild(self)
 
     def _draw(self, isolation):
