@@ -8,6 +8,7 @@ from hamail.executor.kinds import Kind, kind_of
 from hamail.model.ids import Epoch, GroupName, ResourceName
 from hamail.model.spec import GroupSpec, ResourceSpec
 from hamail.ocf.claim import Claim
+from hamail.simulation.checkers.claims import Hazard
 from hamail.simulation.premises import End, Thing
 from hamail.simulation.storage import StorageError
 
@@ -40,6 +41,7 @@ class Fault(StrEnum):
     WRONG_DEVICE = "its device leads to the storage of another cluster"
 
 
+_DEAF = frozenset({Fault.STOP_FAILS, Fault.STOP_HANGS, Fault.STOP_LIES})
 Done: TypeAlias = Callable[[str], None]  # "" or why not
 After: TypeAlias = Callable[[float, Callable[[], None]], None]  # drops what comes after the operation was cancelled
 
@@ -167,6 +169,9 @@ class Agents:
         name = spec.name
         here = name in self._m.premises.of(group.name)
         hangs = here and kind_of(spec) is Kind.STORAGE and self._m.name in self._m.world.lun(group.name).hung
+        deaf = self.faults.get(name, set()) & _DEAF if kind_of(spec) is not Kind.SERVICE else set()
+        if here and (hangs or deaf or self.stays(name)):  # a process that only its agent cannot stop is killed
+            self._m.world.checker.hazard(Hazard.UNSTOPPABLE)
         if self.has(name, Fault.STOP_HANGS) or hangs or takes_ms > limit_ms:
             after(limit_ms, lambda: done(False))
             return

@@ -38,7 +38,7 @@ class Group:
         self.resources: dict[ResourceName, str] = {}
         self.known = True  # is everything of it here either ours or stopped?
         self._operation = 0  # a newer one cancels those before
-        self._restarting: set[ResourceName] = set()
+        self.restarting: set[ResourceName] = set()
         self._monitoring = 0
 
     @property
@@ -55,7 +55,7 @@ class Group:
         """A new operation: what an earlier one had still to do is dropped. Returns its `after`."""
         self._operation += 1
         operation = self._operation
-        self._restarting.clear()
+        self.restarting.clear()
 
         def after(delay_ms: float, deed: Callable[[], None]) -> None:
             def still() -> None:
@@ -312,7 +312,7 @@ class Group:
         self.x.after(interval_ms, look)
 
     def _judge(self, resource: ResourceSpec) -> None:
-        if resource.name in self._restarting:
+        if resource.name in self.restarting:
             return
         why = self.m.agents.monitor(self.name, resource)
         known = self.resources.get(resource.name)
@@ -342,12 +342,12 @@ class Group:
         """Stop, verify and start one resource; what stands on a storage goes along. Returns why not, "" when begun."""
         if self.state != "up":
             return f"group {self.name} is {self.state}"
-        if name in self._restarting:
+        if name in self.restarting:
             return f"{name} is being restarted already"
         resource = next((r for r in self.spec.resources if r.name == name), None)
         if resource is None:
             return f"group {self.name} has no resource {name}"
-        self._restarting.add(name)
+        self.restarting.add(name)
         operation = self._operation
 
         def after(delay_ms: float, deed: Callable[[], None]) -> None:
@@ -356,7 +356,7 @@ class Group:
         first = self._with_above(resource) if kind_of(resource) is Kind.STORAGE else (resource,)
 
         def told(detail: str) -> None:
-            self._restarting.discard(name)
+            self.restarting.discard(name)
             ok = not detail
             self.x.tell(a.ResourceRestarted(group=self.name, epoch=self.epoch, resource=name, ok=ok, detail=detail))
 

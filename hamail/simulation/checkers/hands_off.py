@@ -16,7 +16,9 @@ DEEDS = (c.Grant, c.OrderFence, c.OwnerLost, c.OwnerStuck, c.Retry)
 class HandsOff:
     def __init__(self, checker: "Checker") -> None:
         self._c = checker
-        self._under_way: set[tuple[NodeName, GroupName]] = set()  # stops that began before the node kept its hands off
+        self._under_way: set[tuple[NodeName, GroupName]] = (
+            set()
+        )  # stops and restarts that began before
 
     def began(self, machine: "Machine", group: GroupName, name: ResourceName, action: str) -> None:
         """An agent was called on a node that has said that it keeps its hands off."""
@@ -29,7 +31,8 @@ class HandsOff:
         executor = self._c.world.machines[node].executor
         held = executor.groups if executor is not None else {}
         self._under_way = {key for key in self._under_way if key[0] != node}
-        self._under_way |= {(node, name) for name, group in held.items() if group.state in ("stopping", "stop_failed")}
+        busy = {name for name, g in held.items() if g.state in ("stopping", "stop_failed") or g.restarting}
+        self._under_way |= {(node, name) for name in busy}
 
     def committed(self, before: ClusterState, command: c.AnyCommand) -> None:
         if before.maintenance.on and isinstance(command, DEEDS):
