@@ -30,6 +30,10 @@ def hunt_blinded(seed):
     _run(seed, isolation=False, events=["blind", "daemon"], pace_s=2.0, stop_share=0.1)
 
 
+def hunt_stopped(seed):
+    _run(seed, isolation=False, events=[], stop_share=0.25)
+
+
 def hunt_overdue(seed):
     _run(seed, isolation=False, events=["daemon", "hung_storage", "blind"], pace_s=3.0)
 
@@ -220,7 +224,7 @@ MUTANTS = [
     Mutant("fence_ok_without_status", "A fence is confirmed by its status.", fenced_without_a_look, hunt),
     Mutant("epoch_started_twice", "No epoch is started twice or after its end.", epochs_come_again, hunt_attacked),
     Mutant(
-        "restart_outlives_stop", "Nothing of a group starts after its stop.", restart_outlives_stop, hunt_attacked, 200
+        "restart_outlives_stop", "Nothing of a group starts after its stop.", restart_outlives_stop, hunt_stopped, 200
     ),
     Mutant("what_is_not_seen_is_gone", "What cannot be seen counts as there.", unseen_is_gone, hunt_blinded, 200),
     Mutant(
