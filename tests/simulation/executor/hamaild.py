@@ -235,6 +235,8 @@ class Hamaild:
             if state != "stopping":
                 self.groups[name] = ("stopping", epoch)
                 self.ask(a.StopGroup, group=name, epoch=epoch, why="a move")
+                if self.w.restart_after_stop:
+                    self.ask(a.RestartResource, group=name, epoch=epoch, resource="fs")
 
     def start(self, spec):
         self.epoch += 1

@@ -106,7 +106,7 @@ class World:
         self.life_number = 0
         self.boot = 0
         self.frozen_until_s = self.disk_full_until_s = 0.0
-        self.healed = self.auditing = False
+        self.healed = self.auditing = self.restart_after_stop = False
         self.untrusted = {}
         self.trusted = {}
         self.deaths = Counter()

@@ -31,7 +31,7 @@ def hunt_blinded(seed):
 
 
 def hunt_stopped(seed):
-    _run(seed, isolation=False, events=[], stop_share=0.25)
+    _run(seed, isolation=False, events=[], stop_share=0.1, restart_after_stop=True)
 
 
 def hunt_overdue(seed):
