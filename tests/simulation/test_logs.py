@@ -8,6 +8,7 @@ import pytest
 
 from hamail.model import commands as c
 from hamail.model.spec import Requirement
+from hamail.simulation.checker import Violation
 from hamail.simulation.disk import BARRED, LOG_DIR
 from hamail.simulation.spec import cluster
 from hamail.simulation.trace import Trace, UnpinnedHash
@@ -282,3 +283,27 @@ def test_the_checker_sees_two_leaders_a_second_vote_and_a_fork():
     checker._found = ""
     checker.problem("n1", "state machine raised ZeroDivisionError()")
     assert "ZeroDivisionError" in checker._found
+
+
+@pytest.mark.xfail(
+    strict=True, raises=Violation, reason="an old copy of a disk is not recognised by a peer that restarted"
+)
+def test_an_old_copy_of_a_disk_does_not_vote():
+    world = started(requires=Requirement.LEASE, levels=0)
+    leader = world.log.leader
+    old, third = (n for n in world.machines if n != leader)
+    copy = world.machines[old].disk.copy()
+    world.isolate(third)
+    for number in range(5):
+        assert annotate(world, f"event {number}", leader).accepted
+    world.isolate(leader)
+    world.power_off(old)
+    world.machines[old].put_disk_back(copy)
+    world.machines[old].power_on()
+    world.machines[third].end_daemon()
+    world.machines[third].start_daemon()
+    world.network.mend(old, third)
+    for _ in range(5):
+        world.run_ms(2000)
+        annotate(world, "another event", old)
+    world.log.checker.report()
