@@ -468,7 +468,7 @@ class World:
         executor.handle = judged
         executor.listen(self.judge.told)
         await executor.recover()
-        self.judge.recovered(executor._ledger.page.doomed)
+        self.judge.recovered(executor._ledger.page.doomed or watchdog._starved)
         self.server = Server(executor, Path("/run/unused"))
 
         def tell(notice, told=self.server.tell):
