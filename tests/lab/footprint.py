@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.lab.cgroup import HIERARCHIES, V2
 from tests.lab.node import Node
 
-UNITS = ("hamaild.service", "hamail-executor.service")
+UNITS = ("hamaild.service", "hamail-executor.service", "hamail-agents.service")
 KIB_PER_MB = 1000**2 / 1024
 
 
