@@ -35,7 +35,7 @@ def test_enough_states_were_searched(verdicts: dict[str, check.Verdict]) -> None
 
 def test_a_search_that_was_cut_short_is_no_proof() -> None:
     whole = "depth reached 9, errors: 0\n   12 states, stored\n"
-    assert check.read(whole, 0).found == "safe"
-    assert check.read("error: max search depth too small\n" + whole, 0).found == "search not complete"
-    assert check.read("Warning: Search not completed\n" + whole, 0).found == "search not complete"
-    assert check.read("", 0).found.startswith("no result")
+    assert check.read(whole).found == "safe"
+    assert check.read("error: max search depth too small\n" + whole).found == "search not complete"
+    assert check.read("Warning: Search not completed\n" + whole).found == "search not complete"
+    assert check.read("").found.startswith("no result")
