@@ -112,6 +112,17 @@ def test_s3_a_node_acts_under_the_epoch_of_another():
     found(world, "S3")
 
 
+def test_s3_an_epoch_is_started_again_after_its_end():
+    world = running()
+    machine = world.machines["n1"]
+    for name in ("address", "postfix", "dovecot", "store"):
+        machine.premises.take("mail", name)
+    world.checker.told(machine, a.GroupDown(group="mail", epoch=epoch(world), took_ms=0))
+    clean(world)
+    machine.premises.put("mail", "store", Thing(Kind.STORAGE, epoch(world)))
+    found(world, "S3")
+
+
 def test_s4_a_write_of_the_former_owner_lands_late():
     """The claim stops nobody who has mounted already: the simulated storage lets it land, and the checker sees it."""
     world = running()

@@ -99,6 +99,8 @@ class Checker:
             self.fences.told(notice)
         else:
             self.doubt.told(machine, notice)
+            if isinstance(notice, a.GroupDown) or (isinstance(notice, a.GroupStartFailed) and notice.clean):
+                self.grants.ended(machine, notice.group, notice.epoch)
 
     def proposed(self, machine: "Machine", command: c.AnyCommand) -> None:
         """A hamaild wants this in the log."""

@@ -16,6 +16,7 @@ class Grants:
     def __init__(self, checker: "Checker") -> None:
         self._c = checker
         self._newest: dict[GroupName, Epoch] = {}
+        self._ended: dict[tuple[NodeName, GroupName], Epoch] = {}
         self.holders: dict[tuple[GroupName, Epoch], NodeName] = {}
 
     def granted(self, before: ClusterState, command: c.Grant, epoch: LogIndex) -> None:
@@ -41,8 +42,15 @@ class Grants:
         if lease is not None and lease.epoch == g.epoch and machine.local_ns < lease.until_ns:
             self._c.found("S2", group, f"{owner} still has a lease on epoch {g.epoch} of {group}")
 
+    def ended(self, machine: "Machine", group: GroupName, epoch: Epoch) -> None:
+        """The executor has said that nothing of this epoch runs here any more: others rely on it."""
+        self._ended[machine.name, group] = max(epoch, self._ended.get((machine.name, group), 0))
+
     def placed(self, machine: "Machine", group: GroupName, name: ResourceName, thing: "Thing") -> None:
         holder = self.holders.get((group, thing.epoch))
         if thing.epoch and holder != machine.name:
             who = f"which is {holder}'s" if holder else "which was never granted"
             self._c.found("S3", group, f"{machine.name} starts {name} of {group} under epoch {thing.epoch}, {who}")
+        if 0 < thing.epoch <= self._ended.get((machine.name, group), 0):
+            why = f"{machine.name} starts {name} of {group} under epoch {thing.epoch}, whose end it has told"
+            self._c.found("S3", group, why)
