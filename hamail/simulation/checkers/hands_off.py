@@ -16,9 +16,7 @@ DEEDS = (c.Grant, c.OrderFence, c.OwnerLost, c.OwnerStuck, c.Retry)
 class HandsOff:
     def __init__(self, checker: "Checker") -> None:
         self._c = checker
-        self._under_way: set[tuple[NodeName, GroupName]] = (
-            set()
-        )  # stops and restarts that began before
+        self._under_way: set[tuple[NodeName, GroupName]] = set()  # stops and restarts that began before
 
     def began(self, machine: "Machine", group: GroupName, name: ResourceName, action: str) -> None:
         """An agent was called on a node that has said that it keeps its hands off."""
