@@ -62,6 +62,7 @@ VARIANTS = (
         "barred_not_durable",
         "a restart forgets what was barred",
         f"{LATE} RESTARTS=1 NO_RELEASE BUG_BARRED_NOT_DURABLE",
+        "S4",  # the late mount is noticed before the second one active
         compile="-DT_REVERSE",  # the other order of steps finds it sooner
     ),
     wrong(
