@@ -66,15 +66,20 @@ def draw(
     )
 
 
-def focused(settings: Settings, only: tuple[str, ...], faults: int = 12) -> Plan:
-    """A short trial with these kinds only, on a given cluster: to look at one rule closely."""
+def focused(settings: Settings, only: tuple[str, ...], faults: int = 12, **given: object) -> Plan:
+    """A short trial with these kinds only, on a given cluster: to look at one rule closely.
+
+    `given`: parameters that are not drawn, for the kinds that have them.
+    """
     dice = Dice(random.Random(f"focus {settings.seed}"), settings.spec())  # noqa: S311
     used = [KINDS[name] for name in only]
     gap_ms = takeover_ms(settings.requires, dice.t)
     series, at_ms = [], 0.0
     for _ in range(faults):
         kind = dice.rng.choice(used)
-        series.append(Fault(int(at_ms), kind.name, kind.draw(dice)))
+        drawn = kind.draw(dice)
+        drawn |= {name: value for name, value in given.items() if name in drawn}
+        series.append(Fault(int(at_ms), kind.name, drawn))
         at_ms += dice.of(100, 0.5 * gap_ms, 1.0 * gap_ms, 1.6 * gap_ms)
     return Plan(settings=settings, faults=tuple(series), chaos_ms=int(at_ms), helped_ms=5000)
 

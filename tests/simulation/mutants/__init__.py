@@ -37,7 +37,7 @@ NUMBERED: dict[str, tuple[str, ...]] = {
     "M25 half a configuration": ("half_a_configuration", "configuration_half_applied"),
 }
 
-MACHINERY = frozenset({"mutant", "__main__"})
+MACHINERY = frozenset({"mutant", "hunts", "__main__"})
 
 
 def every() -> list[Mutant]:

@@ -201,7 +201,7 @@ def hunted(requires, **how):
 
 
 def _mutant(plant, hunt):
-    return Mutant(name=plant.__name__, breaks=plant.__doc__.strip(), plant=plant, hunt=hunt)
+    return Mutant(name=plant.__name__, breaks=plant.__doc__.strip(), plant=plant, hunt=hunt, quick=tuple(range(8)))
 
 
 ISOLATED = {"only": ("isolate_owner",), "late_share": 0.0}

@@ -19,8 +19,7 @@ class Mutant:
     plant: Callable[[pytest.MonkeyPatch], None]
     hunt: Callable[[int], None]
     seeds_max: int = 60
-    quick: tuple[int, ...] = ()  # seeds that were seen to find it: tried first in `make test`
-    slow: bool = False  # left to `make mutants`
+    quick: tuple[int, ...] = ()  # seeds for `make test`, which must find it; empty: left to `make mutants`
 
 
 @dataclass(frozen=True)

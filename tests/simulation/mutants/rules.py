@@ -15,10 +15,10 @@ from hamail.model.spec import ClusterSpec, Requirement
 from hamail.model.state import Evidence, Maintenance, Phase
 from hamail.simulation.checker import Violation
 from hamail.simulation.faults import Fault
-from hamail.simulation.trial.draw import focused
 from hamail.simulation.trial.plan import Plan
 from hamail.simulation.trial.run import Run
 from hamail.simulation.trial.settings import Settings
+from tests.simulation.mutants.hunts import hunted
 from tests.simulation.mutants.mutant import Mutant
 
 L, F = Requirement.LEASE, Requirement.FENCING
@@ -144,15 +144,6 @@ def one_accuser_is_enough(monkeypatch):
 # ---- hunts ----------------------------------------------------------------------------------------------------------
 
 
-def hunted(requires, *only, **settings):
-    """Plans of these kinds; half of the faults of a seed concern the owner anyway."""
-
-    def hunt(seed):
-        Run(focused(Settings(seed=seed, requires=requires, levels=1, **settings), only)).go()
-
-    return hunt
-
-
 def bad_link(seed):
     """One link between two nodes breaks, both hear the third: nothing may move."""
     pair = [["n1", "n2"], ["n1", "n3"], ["n2", "n3"]][seed % 3]
@@ -164,17 +155,17 @@ def bad_link(seed):
 
 
 def _mutant(plant, hunt):
-    return Mutant(plant.__name__, plant.__doc__.strip(), plant, hunt)
+    return Mutant(plant.__name__, plant.__doc__.strip(), plant, hunt, quick=tuple(range(10)))
 
 
 MUTANTS = [
-    _mutant(start_before_fence_confirmed, hunted(F, "isolate", "power_cut")),
+    _mutant(start_before_fence_confirmed, hunted(F, "isolate", "power_cut", levels=1)),
     _mutant(one_is_a_majority, hunted(L, "isolate", "mail_nodes_apart")),
-    _mutant(wrong_plug, hunted(F, "isolate", "power_cut")),
-    _mutant(stop_reported_at_once, hunted(F, "switchover", "standby")),
-    _mutant(joins_without_cleaning, hunted(F, "kill_executor", "failing_stop")),
-    _mutant(maintenance_forgotten, hunted(F, "maintenance", "isolate", "power_cut")),
-    _mutant(half_a_configuration, hunted(F, "bad_configuration")),
-    _mutant(executor_keeps_the_old_configuration, hunted(F, "change_device")),
+    _mutant(wrong_plug, hunted(F, "isolate", "power_cut", levels=1)),
+    _mutant(stop_reported_at_once, hunted(F, "switchover", "standby", levels=1)),
+    _mutant(joins_without_cleaning, hunted(F, "kill_executor", "failing_stop", levels=1)),
+    _mutant(maintenance_forgotten, hunted(F, "maintenance", "isolate", "power_cut", levels=1)),
+    _mutant(half_a_configuration, hunted(F, "bad_configuration", levels=1)),
+    _mutant(executor_keeps_the_old_configuration, hunted(F, "change_device", levels=1)),
     _mutant(one_accuser_is_enough, bad_link),
 ]
