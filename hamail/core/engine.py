@@ -72,8 +72,12 @@ class Engine:
         self._sequence = 0
         self._beat_ns = 0
         self._missed: frozenset[NodeName] = frozenset()  # as of the last heartbeat
-        self._asked_missed: tuple[membership.Membership, int, Timings] | None = None
-        self._known_missed: frozenset[NodeName] = frozenset()
+        self._missed_then = (
+            self.members,
+            now_ns,
+            self.timings,
+            membership.all_missed(self.members, now_ns, self.timings),
+        )
         self._beat_body: object = None
         self.lead = Lead(self)
         self.retries = Retries()
@@ -211,10 +215,11 @@ class Engine:
 
     def missed(self) -> frozenset[NodeName]:
         """Nodes that this one misses now."""
-        asked = (self.members, self.now_ns, self.timings)
-        if self._asked_missed is None or any(a is not b for a, b in zip(self._asked_missed, asked, strict=True)):
-            self._asked_missed, self._known_missed = asked, membership.all_missed(*asked)
-        return self._known_missed
+        members, now_ns, timings, missed = self._missed_then
+        if members is not self.members or now_ns != self.now_ns or timings is not self.timings:
+            missed = membership.all_missed(self.members, self.now_ns, self.timings)
+            self._missed_then = (self.members, self.now_ns, self.timings, missed)
+        return missed
 
     def facts(self) -> Facts:
         """What this node hears, for the decisions and for people."""

@@ -90,6 +90,8 @@ class PerfectLog:
 
     def _look(self) -> None:
         self._after_ms(LOOK_MS, self._look)
+        if self._all_is_well():
+            return
         now = self._now_ms()
         for name in sorted(self._believers):
             if name == self.leader and self._majority(name):
@@ -106,6 +108,19 @@ class PerfectLog:
             self._patience_ms = self._rng.uniform(*ELECTION_MS)
         if now - self._leaderless_since_ms >= self._patience_ms:
             self._elect()
+
+    def _all_is_well(self) -> bool:
+        """One leads, knows it, and everybody whom it reaches has everything."""
+        leader, last = self.leader, len(self.entries)
+        if (
+            leader is None
+            or self._believers != {leader}
+            or self._alone_since_ms
+            or self._leaderless_since_ms is not None
+        ):
+            return False
+        circle = self._circle(leader) if self._machines[leader].votes else []
+        return len(circle) * 2 > len(self._machines) and all(self.journaled[name] == last for name in circle)
 
     def _elect(self) -> None:
         able = [n for n in sorted(self._machines) if self._majority(n)]
