@@ -33,12 +33,14 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "power_cut": Kind(24, {**ROLES, "both": 1, "all": 1}, (0.2, 4.0), {"stagger_s": (0.0, 0.0, 0.3, 1.5)}),
     "freeze": Kind(6, MAIL_ROLES, (0.3, 5.0), {"pause_watchdog": (False, True)}),
-    "stop_process": Kind(6, ACTIVE, (0.3, 7.0), {"process": ("hamaild", "executor", "dovecot", "postfix", "qmgr")}),
+    "stop_process": Kind(
+        6, ACTIVE, (0.3, 7.0), {"process": ("hamaild", "executor", "agents", "dovecot", "postfix", "qmgr")}
+    ),
     "kill_process": Kind(
         8,
         {"active": 5, "standby": 1},
         (0.3, 1.5),
-        {"process": ("hamaild", "executor", "both", "dovecot", "postfix", "qmgr", "canary")},
+        {"process": ("hamaild", "executor", "agents", "both", "dovecot", "postfix", "qmgr", "canary")},
     ),
     "kill_witness": Kind(1, {"witness": 1}, (0.3, 1.5), fences=False),
     "isolate": Kind(10, ROLES, (0.5, 5.0)),

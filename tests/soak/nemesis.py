@@ -25,6 +25,7 @@ FAILURES = (LabError, NodeError, NoAnswer, RuntimeError, OSError, ValueError)  #
 PROCESS = {
     "hamaild": "$(systemctl show -P MainPID hamaild)",
     "executor": "$(systemctl show -P MainPID hamail-executor)",
+    "agents": "$(systemctl show -P MainPID hamail-agents)",
     "both": "$(systemctl show -P MainPID hamaild hamail-executor)",
     "dovecot": "$(systemctl show -P MainPID dovecot)",
     "postfix": f"$(cat {MASTER_PID})",

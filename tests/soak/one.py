@@ -256,7 +256,10 @@ class Soak:
             with open(self.out / f"{name}.log", "w") as file:
                 folder = node.root / "var/log/journal"
                 command = ["journalctl", "-D", str(folder), "--no-pager", "-o", "short-precise", "-q"]
-                units = [f"--unit={u}" for u in ("hamaild", "hamail-executor", "postfix@-", "dovecot", "canary")]
+                units = [
+                    f"--unit={u}"
+                    for u in ("hamaild", "hamail-executor", "hamail-agents", "postfix@-", "dovecot", "canary")
+                ]
                 subprocess.run([*command, *units], check=False, stdout=file, stderr=subprocess.STDOUT, timeout=120)
             shutil.copy(node.log, self.out / f"{name}.node.log")
 
