@@ -12,6 +12,7 @@ from hamail.executor.metadata import METADATA_BYTES_MAX, BadMetadata, Metadata, 
 from hamail.executor.policy import Policy
 from hamail.executor.processes import Finished, Job, Processes
 from hamail.executor.trust import Untrusted, trusted_executable
+from hamail.model.ids import NAME_PATTERN
 from hamail.model.spec import ResourceSpec
 
 SUCCESS, GENERIC, UNIMPLEMENTED, INSTALLED, NOT_RUNNING = 0, 1, 3, 5, 7
@@ -20,7 +21,8 @@ METADATA_TIMEOUT_MS = 10_000
 REASON_CHARS_MAX = 500
 WATCHED_MAX = 32
 CACHED_AGENTS_MAX = 256
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+NAME = re.compile(NAME_PATTERN)
+_AGENT_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _WATCH_LINE = re.compile(r"^hamail-watch: pid=(\d{1,10}) start=(\d{1,20})\s*$", re.MULTILINE)
 _CGROUP_LINE = re.compile(r"^hamail-cgroup: (\S.{0,500}?)\s*$", re.MULTILINE)
@@ -104,7 +106,7 @@ class Agents:
     def locate(self, name: str) -> Path:
         """The executable of "provider:type". Raises AgentError: unknown, or could be changed by others than root."""
         provider, _, kind = short_name(name).partition(":")
-        if not NAME.fullmatch(provider) or not NAME.fullmatch(kind):
+        if not _AGENT_PART.fullmatch(provider) or not _AGENT_PART.fullmatch(kind):
             raise AgentError(f"{name!r} is no agent name of the form provider:type")
         if refused := self._policy.refuse_agent(name):
             raise AgentError(refused)
@@ -136,7 +138,7 @@ class Agents:
             return self._cache[key]
 
     async def _read(self, name: str, path: Path) -> Metadata:
-        processes = self._sets.get(f"meta-data.{name.replace(':', '.')}")
+        processes = self._sets.get(f"meta-data:{name}")  # no group's name has a colon
         finished = await self._processes.run(
             Job(
                 path=path,

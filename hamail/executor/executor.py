@@ -91,6 +91,7 @@ class Executor:
         self._left: tuple[Held, ...] = ()  # of the executor before this one, untouched because of maintenance
         self._maintenance = False
         self._stale = False  # the ledger does not say what it should
+        self._doomed = ledger.page.doomed
         self._stopping = False
         self._listener: Callable[[AnyNotice], None] = _nobody_listens
         self._deadman = Deadman(self._soft_passed, self._hard_passed)
@@ -129,7 +130,7 @@ class Executor:
             log.warning("an executor has died here while it held %s: stopping that", names)
             self._cluster = page.cluster
             left = [words for held in page.groups if (words := await self._clean_one(held.spec))]
-        doomed = "; ".join(left) or page.doomed
+        doomed = "; ".join(left) or self._doomed
         if doomed:
             self._doom(doomed)
             return
@@ -157,6 +158,8 @@ class Executor:
         overdue = self._deadman.overdue(boottime_ns())
         if overdue:
             self._doom(f"group {', '.join(overdue)} was not verified stopped by its hard deadline")
+        if self._doomed:
+            self._doom(self._doomed)  # it may not be written down yet
         if self._maintenance or not self._left:
             self.watchdog.feed()
 
@@ -236,8 +239,8 @@ class Executor:
         if len(request.groups) > GROUPS_MAX:
             return f"{len(request.groups)} groups are more than {GROUPS_MAX}"
         for group in request.groups:
-            if not NAME.fullmatch(group.name) or len(group.resources) > RESOURCES_MAX:
-                return f"group {group.name!r} has no usable name, or more than {RESOURCES_MAX} resources"
+            if refused := _refuse_names(group):
+                return refused
         if len(self._tasks) >= TASKS_MAX:
             return _BUSY
         self._cluster = request.cluster
@@ -323,8 +326,8 @@ class Executor:
     def _prepare(self, spec: GroupSpec) -> str:
         if self._maintenance or not self._clean or spec.name in self._held:
             return ""  # nothing will be started here, so there is nothing to find out
-        if not NAME.fullmatch(spec.name) or len(spec.resources) > RESOURCES_MAX:
-            return f"group {spec.name!r} has no usable name, or more than {RESOURCES_MAX} resources"
+        if refused := _refuse_names(spec):
+            return refused
         if len(self._tasks) >= TASKS_MAX:
             return _BUSY
         self._spawn(self._rehearse(spec, frozenset({Kind.ADDRESS})))
@@ -341,8 +344,8 @@ class Executor:
             return "maintenance is on: nothing is started"
         if not self._clean:
             return "this node has not been cleaned up yet: nothing is started before that"
-        if not NAME.fullmatch(name) or len(request.group.resources) > RESOURCES_MAX:
-            return f"group {name!r} has no usable name, or more than {RESOURCES_MAX} resources"
+        if refused := _refuse_names(request.group):
+            return refused
         if name in self._held:
             return f"group {name} is still held under epoch {self._held[name].epoch} ({self._held[name].state})"
         last = self._last_epoch.get(name, 0)
@@ -448,8 +451,8 @@ class Executor:
     def _doom(self, why: str) -> None:
         """This machine must not go on: also a restarted executor will not feed its watchdog."""
         self.watchdog.starve(why)  # first: nothing that may fail comes before it
-        if not self._ledger.page.doomed:
-            self._remember(msgspec.structs.replace(self._ledger.page, doomed=why))
+        self._doomed = self._doomed or why
+        self._remember(msgspec.structs.replace(self._ledger.page, doomed=self._doomed))
 
     def _note(self) -> str:
         """Remember what is held, before anything is done under it. Returns why not, "" when done."""
@@ -462,7 +465,7 @@ class Executor:
                 groups=groups + tuple(held for held in self._left if held.spec.name not in self._held),
                 epochs=dict(self._last_epoch),
                 maintenance=self._maintenance,
-                doomed=page.doomed,
+                doomed=self._doomed,
             )
         )
         self._stale = bool(why)  # then it is tried again at every feed
@@ -540,6 +543,17 @@ class Executor:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("%s failed: %r", task.get_name(), error, exc_info=error)
+
+
+def _refuse_names(spec: GroupSpec) -> str:
+    """Process sets are named after groups and resources: two of one name would be killed for each other."""
+    names = [resource.name for resource in spec.resources]
+    if not NAME.fullmatch(spec.name) or len(names) > RESOURCES_MAX:
+        return f"group {spec.name!r} has no usable name, or more than {RESOURCES_MAX} resources"
+    for name in names:
+        if not NAME.fullmatch(name) or names.count(name) > 1:
+            return f"resource {name!r} of group {spec.name} has no usable name, or is not the only one of it"
+    return ""
 
 
 def _nobody_listens(_notice: AnyNotice) -> None:

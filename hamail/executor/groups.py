@@ -62,6 +62,9 @@ class Group:
         self._up_notice: GroupUp | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._restarts: dict[str, asyncio.Task[None]] = {}
+        self._emergency_task: asyncio.Task[None] | None = None
+        self._stop_epoch = context.epoch  # under which the end of a stop is told
+        self._failure_owed = False  # a stop was asked for, and its failure has not been told yet
         self._hands_off = False
         self.known = False  # is everything of this group on this node either ours or stopped?
 
@@ -79,12 +82,17 @@ class Group:
         self._replace(start)
 
     def stop(self, why: str, epoch: int) -> None:
+        """Begin to stop. An emergency stop goes on and answers for this one: it is faster, and is tried again."""
         self.state = "stopping"  # from this moment: a restart that is asked for now would outlive the stop
-        self._replace(lambda: self._stop(why, epoch))
+        self._stop_epoch = epoch
+        self._failure_owed = True
+        if self._emergency_task is None or self._emergency_task.done():
+            self._replace(lambda: self._stop(why, epoch))
 
     def emergency_stop(self, hard_ns: int) -> None:
         self.state = "stopping"
-        self._replace(lambda: self._emergency(hard_ns))
+        self._failure_owed = True
+        self._emergency_task = self._replace(lambda: self._emergency(hard_ns))
 
     def restart(self, name: str) -> str:
         """Begin a restart of one resource; returns why not, "" when begun."""
@@ -171,7 +179,7 @@ class Group:
 
     # -- operations ------------------------------------------------------------------------------------------------
 
-    def _replace(self, operation: Callable[[], Awaitable[None]]) -> None:
+    def _replace(self, operation: Callable[[], Awaitable[None]]) -> "asyncio.Task[None]":
         """Cancel whatever is going on and do this instead."""
         before = set(self._tasks)
         for task in before:
@@ -182,7 +190,9 @@ class Group:
                 await asyncio.wait(before)
             await operation()
 
-        self._track(asyncio.create_task(run(), name=f"group {self.spec.name}"))
+        task = asyncio.create_task(run(), name=f"group {self.spec.name}")
+        self._track(task)
+        return task
 
     def _track(self, task: "asyncio.Task[None]") -> None:
         self._tasks.add(task)
@@ -307,8 +317,8 @@ class Group:
 
     async def _stop(self, why: str, epoch: int) -> None:
         began_ns = boottime_ns()
-        log.info("stopping group %s: %s", self.spec.name, why)
-        await self._stop_ended(await self._stop_held(), began_ns, epoch)
+        log.info("stopping group %s under epoch %d: %s", self.spec.name, epoch, why)
+        await self._stop_ended(await self._stop_held(), began_ns)
 
     async def _stop_held(self) -> dict[str, list[str]]:
         """Stop what was begun; where the state found at the start is not known yet, look for everything."""
@@ -329,7 +339,7 @@ class Group:
                 budget_ms = max(least_ms, int((hard_ns - boottime_ns()) / NS_PER_MS * share))
                 names = [n for n, r in self._resources.items() if r.kind is kind and r.state is not State.DOWN]
                 left |= await self._stop_kind(kind, names, budget_ms)
-            if not await self._stop_ended(left, began_ns, self.epoch, tell_failure=number == 0):
+            if not await self._stop_ended(left, began_ns):
                 await asyncio.sleep(EMERGENCY_RETRY_S)
                 continue
             return
@@ -340,25 +350,23 @@ class Group:
         stops = await asyncio.gather(*(self._resources[n].stop(budget_ms) for n in names))
         return {n: left for n, left in zip(names, stops, strict=True) if left}
 
-    async def _stop_ended(
-        self, left: dict[str, list[str]], began_ns: int, epoch: int, *, tell_failure: bool = True
-    ) -> bool:
-        """Tell the verified result; returns whether the group is down."""
+    async def _stop_ended(self, left: dict[str, list[str]], began_ns: int) -> bool:
+        """Tell the verified result, a failure once to whoever asked; returns whether the group is down."""
         words = await self._verify() if not left else []
         if left or words:
             self.state = "stop_failed"
             name = next(iter(left), "")
             detail = ". ".join([f"{n}: {'; '.join(w)}" for n, w in left.items()] + words)
             log.error("group %s is NOT verified stopped: %s", self.spec.name, detail)
-            if tell_failure:
-                self._tell_stop_failed(name, detail, epoch)
+            if self._failure_owed:
+                self._failure_owed = False
+                self._tell_stop_failed(name, detail, self._stop_epoch)
             return False
         took_ms = (boottime_ns() - began_ns) // NS_PER_MS
         log.info("group %s is verified stopped after %d ms", self.spec.name, took_ms)
         self._close()
-        self._tell(
-            GroupDown(group=self.spec.name, epoch=epoch, took_ms=took_ms, stamps={str(Stamp.STOPPED): wall_ms()})
-        )
+        stamps = {str(Stamp.STOPPED): wall_ms()}
+        self._tell(GroupDown(group=self.spec.name, epoch=self._stop_epoch, took_ms=took_ms, stamps=stamps))
         return True
 
     async def _stop_ordered(self, names: Iterable[str], budget_ms: int | None = None) -> dict[str, list[str]]:

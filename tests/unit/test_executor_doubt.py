@@ -6,14 +6,17 @@ import resource
 import signal
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from executor_world import root_folder, world, write_agent
 
 from hamail.executor import verify
+from hamail.executor.agents import NAME, AgentError, Agents
 from hamail.executor.cgroups import detect
 from hamail.executor.ledger import Held, Ledger, Page
 from hamail.executor.police import Police
+from hamail.executor.policy import ANYTHING
 from hamail.executor.processes import Job, Processes
 from hamail.executor.watchdog import Watchdog
 from hamail.model.actions import (
@@ -25,6 +28,7 @@ from hamail.model.actions import (
     GroupStopFailed,
     GroupUp,
     Maintain,
+    Prepare,
     ResourceRestarted,
     RestartResource,
     StopGroup,
@@ -331,3 +335,96 @@ async def test_a_run_that_was_never_sent_leaves_nothing(folder, monkeypatch):
     finally:
         processes.close()
         sets.remove()
+
+
+async def past_its_deadline_and_stuck(w, monkeypatch):
+    """A group in an emergency stop that has failed once. Returns what `left_over` calls left: empty it to let go."""
+    monkeypatch.setattr("hamail.executor.resource.VERIFY_WAIT_MS", 20)
+    monkeypatch.setattr("hamail.executor.groups.EMERGENCY_RETRY_S", 0.05)
+    monkeypatch.setattr("hamail.executor.groups.EMERGENCY_TRIES_MAX", 60)
+    stuck = ["process 1 (stuck)"]
+
+    async def left_over(_self):
+        return list(stuck)
+
+    group = w.group(w.resource("smtp", stop_timeout_ms=30_000, delay="0"))
+    assert (await w.clean(group)).ok
+    assert w.start(group, soft_s=0.5, hard_s=60) == ""
+    await w.wait_for(GroupUp)
+    monkeypatch.setattr("hamail.executor.resource.Resource.left_over", left_over)
+    await w.wait_for(GroupStopFailed)
+    assert w.executor.welcome().groups["mail"].state == "stop_failed"
+    return stuck
+
+
+async def test_a_stop_does_not_replace_an_emergency_stop(folder, monkeypatch):
+    async with world(folder) as w:
+        stuck = await past_its_deadline_and_stuck(w, monkeypatch)
+        assert w.ask(StopGroup, group="mail", epoch=4, why="a move") == ""
+        assert (await w.wait_for(GroupStopFailed)).epoch == 4, "who asks is answered"
+        tried = w.log("smtp").count("stop")
+        async with asyncio.timeout(5):
+            while w.log("smtp").count("stop") < tried + 2:
+                await asyncio.sleep(0.01)
+        assert not [n for n in w.notices if isinstance(n, GroupStopFailed)], "once"
+        stuck.clear()
+        assert (await w.wait_for(GroupDown)).epoch == 4
+
+
+async def test_the_end_of_the_executor_does_not_replace_an_emergency_stop(folder, monkeypatch):
+    async with world(folder) as w:
+        stuck = await past_its_deadline_and_stuck(w, monkeypatch)
+        ending = asyncio.create_task(w.executor.shutdown())
+        tried = w.log("smtp").count("stop")
+        async with asyncio.timeout(5):
+            while w.log("smtp").count("stop") < tried + 4:
+                await asyncio.sleep(0.01)
+        stuck.clear()
+        assert await ending, "in the end everything is verified stopped"
+
+
+async def test_doomed_is_written_down_as_soon_as_that_works(folder, monkeypatch):
+    async with world(folder) as w:
+        await up(w, w.resource("smtp"))
+        monkeypatch.setattr(w.executor._ledger, "write", full)
+        w.executor._hard_passed("mail", None)
+        monkeypatch.undo()
+        w.executor.feed()
+        assert "hard deadline" in Ledger(folder / "held", "test-boot").page.doomed
+        assert w.ask(StopGroup, group="mail", epoch=1, why="test") == ""
+        await w.wait_for(GroupDown)
+        page = Ledger(folder / "held", "test-boot").page
+        assert page.groups == () and page.doomed, "being stopped in the end takes nothing back"
+
+
+async def test_names_whose_process_sets_could_be_those_of_others_are_refused(folder):
+    async with world(folder) as w:
+        good = w.group(w.resource("smtp"))
+        assert (await w.clean(good)).ok
+        bad = [
+            w.group(w.resource("smtp"), name="mail.prepare"),
+            w.group(w.resource("prepare.smtp")),
+            w.group(w.resource("../smtp")),
+            w.group(w.resource("smtp"), w.resource("smtp")),
+        ]
+        for group in bad:
+            for refused in (
+                w.start(group),
+                w.ask(Prepare, group=group),
+                w.ask(Configure, cluster="test", groups=(good, group)),
+            ):
+                assert "has no usable name" in refused, group
+        assert not w.executor.welcome().groups
+    sets = detect(folder)
+    agents = Agents((folder / "agents",), None, sets, ANYTHING)
+    asked = []
+
+    async def run(job):
+        asked.append(job.processes.name)
+        raise AgentError("not run")
+
+    agents._processes = SimpleNamespace(run=run)
+    with pytest.raises(AgentError):
+        await agents.metadata("hamail:service")
+    assert not NAME.fullmatch(asked[0].partition(".")[0]), "no group can be called so"
+    sets.remove()

@@ -171,7 +171,7 @@ class Action:
     def begin(self):
         sets = [name.removeprefix("set:") for name in self.order.join_files]
         set_ = sets[0] if sets else ""
-        role = "prepare" if ".prepare." in set_ or set_.startswith(("meta-data.", "fence.")) else "action"
+        role = "prepare" if ".prepare." in set_ or set_.startswith(("meta-data:", "fence.")) else "action"
         self.proc = self.kernel.fork(set_, self.owner, role)
         self.proc.deaf = self.fault == "deaf"
         for pipe in self.pipes:

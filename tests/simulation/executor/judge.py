@@ -206,7 +206,7 @@ class Judge:
                 hold.hard_ns, hold.credit_s = request.hard_ns, 0.0
             case a.StopGroup():
                 hold = self.holds.get(request.group)
-                if hold is not None and hold.epoch > request.epoch:
+                if hold is not None and hold.life == self.w.life_number and hold.epoch > request.epoch:
                     self.fail(f"stop of {request.group} under the older epoch {request.epoch} accepted")
                 self.used[request.group] = max(self.used[request.group], request.epoch)
                 self.restarting.pop(request.group, None)
