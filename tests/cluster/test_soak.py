@@ -10,7 +10,7 @@ from tests.cluster.conftest import NAME, SAY, missing
 from tests.cluster.world import BUILD
 from tests.lab.lab import Lab, Missing
 
-SEED = "s255"  # kills, a lost LUN, losses of power and of links, and planned moves come early in it
+SEED = "s2137"  # a lost LUN, a freeze, a kill, losses of power and planned moves come early in it
 FAILOVERS = 6
 MINUTES = 1.3
 ENOUGH = 100  # acknowledged mails: many times as many flow on an idle machine
