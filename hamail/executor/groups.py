@@ -102,7 +102,9 @@ class Group:
             return f"group {self.spec.name} has no resource {name}"
         if name in self._restarts:
             return f"{name} is being restarted already"
-        task = asyncio.create_task(self._restart(self._resources[name]), name=f"restart {name}")
+        related = {*self._below(name), name, *self._above(name)}
+        before = {task for n, task in self._restarts.items() if n in related}
+        task = asyncio.create_task(self._restart(self._resources[name], before), name=f"restart {name}")
         self._restarts[name] = task
         task.add_done_callback(lambda _done: self._restarts.pop(name, None))
         self._track(task)
@@ -403,13 +405,21 @@ class Group:
         resources = self._resources or {r.name: self._resource(r, Path(), _NO_METADATA) for r in self.spec.resources}
         return [f"{n}: {'; '.join(left)}" for n, r in resources.items() if (left := await r.left_over())]
 
-    async def _restart(self, resource: Resource) -> None:
-        """Stop and start one resource. What stands on it follows only if it went down, or must for a storage to go."""
+    async def _restart(self, resource: Resource, before: "set[asyncio.Task[None]]") -> None:
+        """Stop and start one resource. What stands on it follows only if it went down, or must for a storage to go.
+
+        Restarts `before` come first: this one must not start a service while its storage is being taken away.
+        """
+        if before:
+            await asyncio.wait(before)
         began_ns = boottime_ns()
         above = self._above(resource.spec.name)
         first = [resource.spec.name, *(above if resource.kind is Kind.STORAGE else ())]
         left = await self._stop_ordered(first)
         detail = "; ".join(f"{n} is not verified stopped: {', '.join(w)}" for n, w in left.items())
+        for name in self._below(resource.spec.name) if not detail else ():
+            if await self._resources[name].gone():  # e.g. its own restart has failed: nothing runs without its storage
+                detail = detail or await self._start_again(name)
         for name in first if not detail else ():
             detail = detail or await self._start_again(name)
         for name in above if not detail and resource.kind is not Kind.STORAGE else ():
@@ -443,13 +453,23 @@ class Group:
         found = {name}
         for _round in self.spec.resources:
             found |= {r.name for n in list(found) for r in standing_on(self.spec.resources, n)}
+        return self._in_order(found - {name})
+
+    def _below(self, name: str) -> list[str]:
+        """Everything on which a resource stands, directly or not, in start order."""
+        found = {name}
+        for _round in self.spec.resources:
+            found |= {below for r in self.spec.resources if r.name in found for below in r.after}
+        return self._in_order(found - {name})
+
+    def _in_order(self, names: set[str]) -> list[str]:
         ordered: list[str] = []
         while len(ordered) < len(self.spec.resources):
             ready = ready_to_start(self.spec.resources, frozenset(ordered), frozenset(ordered))
             if not ready:
                 break  # a cycle; refused by the configuration already
             ordered += [r.name for r in ready]
-        return [n for n in ordered if n in found and n != name]
+        return [n for n in ordered if n in names]
 
     # -- telling ---------------------------------------------------------------------------------------------------
 

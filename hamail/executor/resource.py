@@ -153,6 +153,16 @@ class Resource:
             self.state = State.DOWN
             return []
 
+    async def gone(self) -> bool:
+        """Is it surely not here, once whatever is being done to it has ended?"""
+        if self.state is State.UP:
+            return False
+        async with self._busy:
+            if self.state is State.DOWN:
+                return True
+            shown = self._visible() or is_own(self.spec.agent)
+            return self.state is State.FAILED and shown and not await self.left_over()
+
     async def left_over(self) -> list[str]:
         """What the kernel says is still there of this resource, in words; what cannot be seen counts as there."""
         try:

@@ -184,6 +184,34 @@ async def test_restart_that_fails_says_so(folder):
         state.rmdir()
 
 
+async def test_nothing_is_started_again_without_the_storage_on_which_it_stands(folder):
+    """The restart of the storage has failed, and the group cannot move: a service that fails next brings it up first."""
+    async with world(folder) as w:
+        await started(w, w.resource("storage"), w.resource("smtp", after=("storage",)))
+        state = folder / "storage.state"
+        os.kill(w.pid("storage"), signal.SIGKILL)
+        await w.wait_for(ResourceFailed)
+        state.unlink()
+        state.mkdir()  # its start fails from now on
+        for name in ("storage", "smtp"):
+            assert w.ask(RestartResource, group="mail", epoch=1, resource=name) == ""
+            restarted = await w.wait_for(ResourceRestarted)
+            assert restarted.resource == name and not restarted.ok and "storage: " in restarted.detail
+        assert w.log("smtp").count("start") == 1
+        state.rmdir()
+        assert w.ask(RestartResource, group="mail", epoch=1, resource="smtp") == ""
+        assert (await w.wait_for(ResourceRestarted)).ok
+    
+
+async def test_a_restart_waits_for_the_one_of_its_storage(folder):
+    """Else the service is started while its storage is being taken away."""
+    async with world(folder) as w:
+        await started(w, w.resource("storage", delay="0.2"), w.resource("smtp", after=("storage",)))
+        for name in ("storage", "smtp"):
+            assert w.ask(RestartResource, group="mail", epoch=1, resource=name) == ""
+        told = [await w.wait_for(ResourceRestarted) for _ in range(2)]
+        assert [(n.resource, n.ok) for n in told] == [("storage", True), ("smtp", True)]
+
 async def test_failing_monitor_is_told_once_and_recovery_too(folder):
     async with world(folder) as w:
         await started(w, w.resource("sick", mode="sick", monitor_interval_ms=500))
