@@ -364,7 +364,7 @@ class World:
         self.agenda.at(CHAOS_S + HEAL_S + AUDIT_S, self._audit)
 
     def _power_cycle_if_doomed(self):
-        if self.executor is None or self.executor._ledger.page.doomed or not self._is_well():
+        if self.executor is None or self.executor._doomed or not self._is_well():
             self.reset("the operator resets a machine without a watchdog")
 
     def _is_well(self):
