@@ -23,6 +23,7 @@ EMERGENCY_RETRY_MS = 500.0
 EMERGENCY_TRIES_MAX = 120
 EMERGENCY = ((Kind.ADDRESS, 0.2), (Kind.SERVICE, 0.5), (Kind.STORAGE, 0.8))
 STOP_SHARE = {Kind.ADDRESS: 0.1, Kind.SERVICE: 0.5, Kind.STORAGE: 0.4}  # of the time that a whole stop takes
+RELATED_MS = 5.0  # between looks whether the restart of what it stands on has ended
 MS = 1_000_000
 
 Left = dict[ResourceName, str]
@@ -38,7 +39,8 @@ class Group:
         self.resources: dict[ResourceName, str] = {}
         self.known = True  # is everything of it here either ours or stopped?
         self._operation = 0  # a newer one cancels those before
-        self.restarting: set[ResourceName] = set()
+        self.restarting: dict[ResourceName, int] = {}  # and the number of the restart
+        self._restarts = 0
         self._monitoring = 0
 
     @property
@@ -347,7 +349,10 @@ class Group:
         resource = next((r for r in self.spec.resources if r.name == name), None)
         if resource is None:
             return f"group {self.name} has no resource {name}"
-        self.restarting.add(name)
+        self._restarts += 1
+        related = (*self._below(resource), *self._with_above(resource))
+        before = {(r.name, self.restarting[r.name]) for r in related if r.name in self.restarting}
+        self.restarting[name] = self._restarts
         operation = self._operation
 
         def after(delay_ms: float, deed: Callable[[], None]) -> None:
@@ -356,7 +361,7 @@ class Group:
         first = self._with_above(resource) if kind_of(resource) is Kind.STORAGE else (resource,)
 
         def told(detail: str) -> None:
-            self.restarting.discard(name)
+            del self.restarting[name]
             ok = not detail
             self.x.tell(a.ResourceRestarted(group=self.name, epoch=self.epoch, resource=name, ok=ok, detail=detail))
 
@@ -364,9 +369,16 @@ class Group:
             if left:
                 told("; ".join(f"{n} is not verified stopped: {w}" for n, w in left.items()))
             else:
-                self._start_again(list(first), after, told)
+                missing = [r for r in self._below(resource) if r.name not in self.m.premises.of(self.name)]
+                self._start_again([*missing, *first], after, told)
 
-        self._stop_ordered(first, after, stopped, end=End.FORCED)
+        def begin() -> None:
+            if before & set(self.restarting.items()):
+                after(RELATED_MS, begin)
+            else:
+                self._stop_ordered(first, after, stopped, end=End.FORCED)
+
+        begin()
         return ""
 
     def _start_again(
@@ -391,6 +403,16 @@ class Group:
             self._start_again(todo, after, told)
 
         self.m.agents.start(self.spec, resource, self.epoch, after, began)
+
+    def _below(self, resource: ResourceSpec) -> tuple[ResourceSpec, ...]:
+        """Everything on which it stands, in start order."""
+        found = {resource.name}
+        for wave in reversed(ordering.waves(self.spec.resources)):
+            found |= {below for r in self.spec.resources if r.name in wave and r.name in found for below in r.after}
+        by_name = {r.name: r for r in self.spec.resources}
+        return tuple(
+            by_name[n] for wave in ordering.waves(self.spec.resources) for n in wave if n in found - {resource.name}
+        )
 
     def _with_above(self, resource: ResourceSpec) -> tuple[ResourceSpec, ...]:
         """It and everything that stands on it, in start order."""

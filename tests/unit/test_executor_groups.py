@@ -185,7 +185,7 @@ async def test_restart_that_fails_says_so(folder):
 
 
 async def test_nothing_is_started_again_without_the_storage_on_which_it_stands(folder):
-    """The restart of the storage has failed, and the group cannot move: a service that fails next brings it up first."""
+    """The restart of the storage has failed, no move is possible: a service that fails next brings it up first."""
     async with world(folder) as w:
         await started(w, w.resource("storage"), w.resource("smtp", after=("storage",)))
         state = folder / "storage.state"
@@ -201,7 +201,7 @@ async def test_nothing_is_started_again_without_the_storage_on_which_it_stands(f
         state.rmdir()
         assert w.ask(RestartResource, group="mail", epoch=1, resource="smtp") == ""
         assert (await w.wait_for(ResourceRestarted)).ok
-    
+
 
 async def test_a_restart_waits_for_the_one_of_its_storage(folder):
     """Else the service is started while its storage is being taken away."""
@@ -211,6 +211,7 @@ async def test_a_restart_waits_for_the_one_of_its_storage(folder):
             assert w.ask(RestartResource, group="mail", epoch=1, resource=name) == ""
         told = [await w.wait_for(ResourceRestarted) for _ in range(2)]
         assert [(n.resource, n.ok) for n in told] == [("storage", True), ("smtp", True)]
+
 
 async def test_failing_monitor_is_told_once_and_recovery_too(folder):
     async with world(folder) as w:

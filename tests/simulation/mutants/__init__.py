@@ -31,10 +31,19 @@ NUMBERED: dict[str, tuple[str, ...]] = {
     "M17 address before the mount": ("everything_starts_at_once",),
     "M19 checksum not verified": ("checksum_of_the_journal_not_verified",),
     "M20 history written after the deed": ("history_written_after_the_deed",),
+    "M21 a log library that keeps term and vote in memory": ("term_not_durable", "vote_not_durable"),
     "M22 the log's idea of a leader is believed": ("leader_is_believed",),
     "M23 gate compares wrongly": ("gate_lets_the_same_epoch_in", "gate_refuses_its_own_epoch"),
     "M24 a command of unknown fate tried again": ("unknown_is_tried_again",),
     "M25 half a configuration": ("half_a_configuration", "configuration_half_applied"),
+    "M26 commit index of a snapshot message": ("commit_index_of_a_snapshot",),
+}
+
+# Those of the list that cannot be planted here, and why.
+UNPLANTED: dict[str, str] = {
+    "M18 a cloned identity": "No code derives a node's name from its host: it is in its certificate. Two machines "
+    "with one certificate are two processes behind one name, which a simulated cluster does not have; the transport "
+    "supersedes one by the other (tests/unit/test_transport_links.py), and a copied disk is looked at by test_logs.py.",
 }
 
 MACHINERY = frozenset({"mutant", "hunts", "__main__"})
@@ -48,6 +57,12 @@ def every() -> list[Mutant]:
     ]
 
 
+def said(found: Exception) -> str:
+    """Its first line; by name when it is not a checker that has spoken."""
+    words = str(found).splitlines()[0] if str(found) else ""
+    return words if words and isinstance(found, AssertionError) else f"{type(found).__name__}: {words}".strip(": ")
+
+
 def search(mutant: Mutant, seeds: Iterable[int]) -> Search:
     """Plant it, and hunt it seed by seed until one finds it."""
     began, tried = time.process_time(), 0
@@ -57,7 +72,6 @@ def search(mutant: Mutant, seeds: Iterable[int]) -> Search:
             tried += 1
             try:
                 mutant.hunt(seed)
-            except AssertionError as found:
-                what = str(found).splitlines()[0] if str(found) else repr(found)
-                return Search(mutant.name, mutant.breaks, seed, tried, time.process_time() - began, what)
+            except Exception as found:
+                return Search(mutant.name, mutant.breaks, seed, tried, time.process_time() - began, said(found))
     return Search(mutant.name, mutant.breaks, None, tried, time.process_time() - began)

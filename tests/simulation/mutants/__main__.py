@@ -12,7 +12,7 @@ import sys
 import time
 from functools import partial
 
-from tests.simulation.mutants import every, search
+from tests.simulation.mutants import every, said, search
 from tests.simulation.mutants.mutant import Search
 
 CLEAN_SEEDS_MAX = 10
@@ -28,8 +28,8 @@ def hunt_nothing(seeds: int, index: int) -> tuple[str, int | None, str]:
     for seed in range(min(seeds, mutant.seeds_max)):
         try:
             mutant.hunt(seed)
-        except AssertionError as found:
-            return mutant.name, seed, str(found).splitlines()[0]
+        except Exception as found:
+            return mutant.name, seed, said(found)
     return mutant.name, None, ""
 
 

@@ -352,7 +352,6 @@ MUTANTS = [
         executor_takes_a_timeout_for_a_fence,
         "only a device confirms a fence",
         trouble(F, "device", "isolate"),
-        (6,),
     ),
     M(stop_is_believed, "a stop is verified, whatever the agent says", trouble(F, "agent", "move")),
     M(
@@ -376,6 +375,6 @@ MUTANTS = [
     M(repairs_go_on_during_maintenance, "maintenance means hands off", trouble(F, "maintenance", "crash")),
     M(half_a_stop_is_reported, "released is said of what is stopped", trouble(F, "move")),
     M(a_start_is_reported_too_early, "the history says only what is true", trouble(F, "move")),
-    M(what_has_ended_is_not_told, "what the log must know is told until it knows", trouble(F, "move"), ()),
+    M(what_has_ended_is_not_told, "what the log must know is told until it knows", trouble(F, "move")),
     M(emergency_keeps_the_order, "an emergency stop is done in time", cut_off_with_a_stuck_address),
 ]
