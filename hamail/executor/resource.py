@@ -6,12 +6,13 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from hamail.executor import verify
+from hamail.executor import presence, verify
 from hamail.executor.agents import (
+    GENERIC,
     INSTALLED,
     NOT_RUNNING,
     SUCCESS,
@@ -24,11 +25,13 @@ from hamail.executor.agents import (
     result_of,
 )
 from hamail.executor.cgroups import ProcessSets, cgroup_dirs, kill_cgroup
-from hamail.executor.kinds import Kind, addresses_of, is_own, kind_of, mount_of
+from hamail.executor.kinds import Kind, MountPoint, addresses_of, is_own, kind_of, mount_of
 from hamail.executor.metadata import Metadata
 from hamail.executor.processes import GRACE_MS, Job, Processes, kill_set, members
 from hamail.executor.watch import PidWatch
 from hamail.model.spec import ResourceSpec
+from hamail.ocf.claim import Claim
+from hamail.ocf.parameters import FALSE_WORDS
 
 MONITOR_INTERVAL_MIN_MS = 500
 TERM_GRACE_MS = 500  # for what an agent's stop has left running
@@ -100,10 +103,13 @@ class Resource:
     # -- actions ---------------------------------------------------------------------------------------------------
 
     async def start(self) -> ActionResult:
-        """Run the agent's start. On success the resource is up and watched."""
+        """Run the agent's start. When it says that it worked, and this is so, the resource is up and watched."""
         async with self._busy:
             self.state = State.STARTING
             result = await self._run("start", self.timeout_ms("start"), keep_children=True)
+            if result.severity is Severity.OK and (missing := await self._missing(result)):
+                detail = f"its start said that it worked, but {missing}"
+                result = replace(result, exit_code=GENERIC, detail=detail)
             if result.severity is Severity.OK:
                 self.state = State.UP
                 self._adopt(result)
@@ -336,6 +342,37 @@ class Resource:
             _kill_exactly(pid, start_ticks)
         await kill_set(self._service)
         await kill_set(self._action)
+
+    async def _missing(self, start: ActionResult) -> str:
+        """Why it cannot be as a start says; "" when the kernel shows it, or could not show it anyway."""
+        try:
+            if self._addresses:
+                interface = self.spec.parameters.get("interface", "") if is_own(self.spec.agent) else ""
+                return presence.addresses_missing(self._addresses, interface)
+            if self._mount is not None and is_own(self.spec.agent):
+                return presence.mount_wrong(self._mount) or await self._claim_wrong(self._mount)
+            if self._mount is not None:
+                return "" if verify.visible_mounts(self._mount) else await self._denied()
+            if verify.processes_left(start.watched, (self._service,), start.cgroups):
+                return ""
+            if not is_own(self.spec.agent):
+                return await self._denied()
+            # Of a unit that is not made of processes there is a control group at most.
+            return "" if start.cgroups else "nothing of it runs"
+        except OSError as error:
+            return f"what is there cannot be seen: {error.strerror or error}"
+
+    async def _claim_wrong(self, mount: MountPoint) -> str:
+        if "claim" not in self._metadata.parameters or self.spec.parameters.get("claim", "").lower() in FALSE_WORDS:
+            return ""
+        c = self._context
+        return await presence.claim_wrong(mount, Claim(cluster=c.cluster, group=c.group, epoch=c.epoch, node=c.node))
+
+    async def _denied(self) -> str:
+        """The kernel shows nothing of what an agent of others has started: perhaps it cannot. Does its monitor deny?"""
+        interval_ms = max(MONITOR_INTERVAL_MIN_MS, self.spec.monitor_interval_ms)
+        result = await self._run("monitor", self.timeout_ms("monitor"), interval_ms=interval_ms)
+        return result.detail if result.exit_code in (NOT_RUNNING, INSTALLED) else ""
 
     async def _settled(self, wait_ms: float) -> list[str]:
         """`left_over` once the kernel has finished tearing down, or after its time."""

@@ -10,9 +10,10 @@ import ipaddress
 import os
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any, TypeVar
 
 import psutil
 
@@ -21,8 +22,9 @@ from hamail.executor.cgroups import ProcessSet, cgroup_dirs, describe, pids_belo
 from hamail.executor.kinds import MountPoint
 
 HOLDERS_NAMED_MAX = 8
-CLAIM_TIMEOUT_S = 0.5
-_asking: dict[str, Future[bool]] = {}  # device -> the question that is put to it just now, in a thread
+STORAGE_TIMEOUT_S = 0.5
+T = TypeVar("T")
+_asking: dict[str, Future[Any]] = {}  # device or claim -> the question that is put to it just now, in a thread
 _DEVICE_LINKS = {
     "UUID": "by-uuid",
     "LABEL": "by-label",
@@ -78,7 +80,8 @@ async def mounts_left(mount: MountPoint | None) -> list[str]:
     found = visible_mounts(mount)
     if found:
         return found
-    claimed = await _ask_claimed(mount.device)
+    device = mount.device
+    claimed = await ask(device, lambda: _claimed(device))
     if claimed is None:
         return [f"device {mount.device} does not answer: whether the kernel still uses it is unknown"]
     if claimed:
@@ -97,7 +100,7 @@ def mount_holders(mount: MountPoint | None) -> list[str]:
 
 def visible_mounts(mount: MountPoint) -> list[str]:
     """Mounts where agents act. Cheap: one read of mountinfo."""
-    return _mounts_in(hostmounts.owner(), mount, _number_of(mount.device))
+    return _mounts_in(hostmounts.owner(), mount, number_of(mount.device))
 
 
 def _mounts_in(process: str, mount: MountPoint, number: str | None) -> list[str]:
@@ -112,7 +115,7 @@ def _mounts_in(process: str, mount: MountPoint, number: str | None) -> list[str]
     return found
 
 
-def _number_of(device: str) -> str | None:
+def number_of(device: str) -> str | None:
     """ "7:1" for a block device given by path or as UUID=..., None where there is none to be found."""
     path = block_path(device)
     try:
@@ -132,41 +135,41 @@ def block_path(device: str) -> str | None:
     return f"/dev/disk/{folder}/{value}" if folder and value and "/" not in value else None
 
 
-async def _ask_claimed(device: str) -> bool | None:
-    """The answer, or None when there is none in time.
+async def ask(about: str, question: Callable[[], T]) -> T | None:
+    """The answer of what must not raise, or None when there is none in time.
 
-    Opening or closing a device of hung storage can block for ever, and then must not take the dead-man's switch along.
-    While one question hangs no other is put to the device, so that threads do not pile up.
+    Opening, reading or closing what lies on hung storage can block for ever, and then must not take the dead-man's
+    switch along. While one question hangs no other about the same is put, so that threads do not pile up.
     """
     try:
-        async with asyncio.timeout(CLAIM_TIMEOUT_S):
-            while (earlier := _asking.get(device)) is not None:
+        async with asyncio.timeout(STORAGE_TIMEOUT_S):
+            while (earlier := _asking.get(about)) is not None:
                 await asyncio.wrap_future(earlier)  # it was put before ours, so its answer is not ours
-            return await asyncio.wrap_future(_put_question(device))
+            return await asyncio.wrap_future(_put_question(about, question))
     except TimeoutError:
         return None
 
 
-def _put_question(device: str) -> Future[bool]:
-    answer: Future[bool] = Future()
+def _put_question(about: str, question: Callable[[], T]) -> Future[T]:
+    answer: Future[T] = Future()
     answer.set_running_or_notify_cancel()  # who asks may give up; the question goes on
 
-    def ask() -> None:
+    def put() -> None:
         try:
-            value = _claimed(device)
+            value = question()
         finally:
-            del _asking[device]
+            del _asking[about]
         answer.set_result(value)
 
-    _asking[device] = answer
-    threading.Thread(target=ask, daemon=True).start()  # a daemon: a stuck one must not keep the process from ending
+    _asking[about] = answer
+    threading.Thread(target=put, daemon=True).start()  # a daemon: a stuck one must not keep the process from ending
     return answer
 
 
 def _claimed(device: str) -> bool:
     """Does the kernel hold the block device exclusively? It does while any namespace has it mounted."""
     path = block_path(device)
-    if path is None or _number_of(device) is None:
+    if path is None or number_of(device) is None:
         return False
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -177,7 +180,7 @@ def _claimed(device: str) -> bool:
 
 
 def _namespaces_with(mount: MountPoint) -> list[str]:
-    number = _number_of(mount.device)
+    number = number_of(mount.device)
     seen: set[int] = set()
     holders: list[str] = []
     for pid in psutil.pids():

@@ -84,10 +84,15 @@ def conflict(found: Claim | None, ours: Claim) -> str:
 
 def load(directory: str) -> Claim | None:
     """From a mounted file system. Raises OSError, ClaimError."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # others may write there: no link, no pipe
     try:
-        return decode((Path(directory) / NAME).read_bytes()[:CLAIM_BYTES])
+        handle = os.open(Path(directory) / NAME, flags)
     except FileNotFoundError:
         return None
+    try:
+        return decode(os.read(handle, CLAIM_BYTES))
+    finally:
+        os.close(handle)
 
 
 def store(directory: str, claim: Claim) -> None:
