@@ -206,6 +206,7 @@ def action_environment(
         "OCF_RESKEY_crm_feature_set": "3.19.0",
         "OCF_RESKEY_CRM_meta_hamail_cluster": context.cluster,
         "OCF_RESKEY_CRM_meta_hamail_group": context.group,
+        "OCF_RESKEY_CRM_meta_hamail_node": context.node,
         "OCF_RESKEY_CRM_meta_hamail_epoch": str(context.epoch),
         "OCF_RESKEY_CRM_meta_hamail_evidence": context.evidence,
         **{f"OCF_RESKEY_{key}": value for key, value in spec.parameters.items()},

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -18,6 +19,7 @@ from hamail.ocf import claim as claims
 from hamail.ocf.claim import Claim
 
 pytestmark = pytest.mark.root
+AGENTS = Path(__file__).parents[2] / "agents"
 CLONE_NEWNET = 0x40000000
 CLONE_NEWNS = 0x20000
 VIP = "192.0.2.77"
@@ -155,6 +157,18 @@ async def test_a_file_system_is_mounted_writable_from_its_device_and_claimed(fol
                 f"the storage is claimed for mail by n1 under epoch {w.epoch - 1}"
             )
             assert await start(f"{mounted}; {claimed(folder, 'n1', w.epoch + 1)}") == "up"
+
+
+async def test_our_own_agent_claims_it_for_this_grant(folder):
+    """The real agent below the real executor: what the one says is what the other looks for."""
+    (folder / "agents" / "hamail").mkdir(parents=True)
+    shutil.copy(AGENTS / "filesystem", folder / "agents" / "hamail" / "filesystem")
+    here = folder / "mail"
+    with device(folder, "a") as a:
+        given = {"device": a, "directory": str(here), "device_check": "off"}
+        async with world(folder) as w:
+            assert await outcome(w, "hamail:filesystem", **given) == "up"
+        assert claims.peek(a, "ext4") == Claim(cluster="test", group="mail", epoch=1, node="n1")
 
 
 async def test_what_claims_nothing_is_not_asked_for_a_claim(folder):
