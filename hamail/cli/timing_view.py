@@ -14,7 +14,7 @@ MEANING = {
     "tick_ms": "decisions are looked at this often",
     "lease_ms": "how long the active node may go on without hearing a majority",
     "renew_ms": "how often it asks for that again",
-    "stop_budget_ms": "before a lease ends, this much is kept for stopping cleanly",
+    "stop_budget_ms": "before a lease ends, this much is kept for stopping; with requires = lease a stop must fit",
     "wait_ms": "after this a promise to the active node has surely run out",
     "watchdog_ms": "a machine that hangs is reset after this",
     "watchdog_wait_ms": "after this a promise and a watchdog have both surely run out",

@@ -12,7 +12,8 @@ from hamail.model import actions as a
 from hamail.model.ids import Epoch, GroupName, LogIndex, ResourceName
 from hamail.model.spec import GroupSpec
 from hamail.model.state import Incarnation
-from hamail.simulation.group import Group, Left
+from hamail.simulation.checkers.claims import Hazard
+from hamail.simulation.group import MS, Group, Left
 from hamail.simulation.premises import End
 
 if TYPE_CHECKING:
@@ -311,7 +312,10 @@ class Executor:
 
     def _soft_passed(self, name: GroupName, deadline: Deadline) -> None:
         self.tell(a.DeadlinePassed(group=name, epoch=deadline.epoch))
-        self.groups[name].emergency(deadline.hard_ns)
+        group = self.groups[name]
+        if not group.fits((deadline.hard_ns - deadline.soft_ns) / MS):  # not what is left: to begin late is no excuse
+            self.m.world.checker.hazard(Hazard.SLOW_STOP)
+        group.emergency(deadline.hard_ns)
 
     def _hard_passed(self, _name: GroupName, _deadline: Deadline) -> None:
         self.m.ledger.doomed = "a group is overdue"

@@ -201,6 +201,18 @@ class Group:
 
         phase(0)
 
+    def fits(self, budget_ms: float) -> bool:
+        """Can an emergency stop succeed in so much time, as long as the agents here take?"""
+        rest_ms = budget_ms
+        for kind, share in EMERGENCY:
+            if not any(kind_of(r) is kind for r in self.spec.resources):
+                continue
+            takes_ms, limit_ms = self.m.stop_ms * STOP_SHARE[kind], max(EMERGENCY_BUDGET_MIN_MS, rest_ms * share)
+            if takes_ms > limit_ms and kind is not Kind.SERVICE:  # a service is killed, the rest cannot be forced
+                return False
+            rest_ms -= min(takes_ms, limit_ms)
+        return True
+
     def clean(self, then: Callable[[Left], None]) -> None:
         """Find and stop what is left over of it here."""
         here = self.m.premises.of(self.name)

@@ -422,6 +422,17 @@ def test_what_needs_no_fence_is_priced_only_where_there_is_none():
         assert not unclaimed(Requirement.FENCING, {hazard})
 
 
+@pytest.mark.parametrize(("stop_ms", "noted"), [(300, False), (1000, False), (1600, True)])
+def test_stops_longer_than_the_stop_budget_are_noted_and_no_others(stop_ms, noted):
+    """Detection of 1 s makes a stop budget of 1.25 s."""
+    world = running(Requirement.LEASE)
+    world.machines["n1"].stop_ms = stop_ms
+    world.isolate("n1")
+    world.run_ms(20_000)
+    assert (Hazard.SLOW_STOP in world.checker.hazards) is noted
+    assert not unclaimed(Requirement.WATCHDOG, {Hazard.SLOW_STOP}) | unclaimed(Requirement.FENCING, {Hazard.SLOW_STOP})
+
+
 @pytest.mark.parametrize("requires", [Requirement.WATCHDOG, Requirement.LEASE])
 def test_a_paused_guest_really_pays_that_price(requires):
     """The table is honest: its owner comes back with a live lease by its own clock, and writes."""

@@ -23,6 +23,7 @@ class Hazard(StrEnum):
     PAUSED_GUEST = "a virtual machine stood still together with its clocks and its watchdog"
     WATCHDOG_BROKEN = "an armed watchdog did not fire, or late"
     UNSTOPPABLE = "something of a group could not be stopped, or nobody was there to stop it"
+    SLOW_STOP = "the agents' stops of a group took longer than the stop budget, so an unmount was still under way"
     STOPPED_NODE = "a whole node stood still while its clock ran on"
     WILD_CLOCK = "a clock ran more wrong than the timings allow for"
     FORKED_LOG = "the log did not keep what it promises"
@@ -42,6 +43,9 @@ PRICE: dict[Hazard, dict[Requirement, frozenset[str]]] = {
     Hazard.PAUSED_GUEST: {_F: _NONE, _W: _TWICE, _L: _TWICE},
     Hazard.WATCHDOG_BROKEN: {_F: _NONE, _W: _TWICE, _L: _TWICE},
     Hazard.UNSTOPPABLE: {_F: _NONE, _W: _NONE, _L: _TWICE},
+    # Services can be killed at the end of their share of the stop budget; what the kernel unmounts cannot be hurried. A
+    # watchdog resets the machine at the hard deadline; a lease alone has nothing that does.
+    Hazard.SLOW_STOP: {_F: _NONE, _W: _NONE, _L: _TWICE},
     Hazard.STOPPED_NODE: {_F: _NONE, _W: _NONE, _L: _TWICE},
     Hazard.WILD_CLOCK: {_F: _NONE, _W: _TWICE, _L: _TWICE},
     # Neither leases nor fences mean anything when the log grants twice; the claim stops only what has yet to mount.

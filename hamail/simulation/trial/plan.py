@@ -26,6 +26,7 @@ class Regression(Struct, frozen=True, kw_only=True):
 
     found: str  # what was wrong
     cause: str = ""  # written by hand when it is known
+    price: str = ""  # the name of the hazard that excuses it; empty: it must not happen any more
     plan: Plan
 
     def save(self, path: Path) -> None:
