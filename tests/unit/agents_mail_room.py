@@ -21,7 +21,7 @@ mount --make-rprivate /
 ip link set lo up
 mkdir -p /run/dovecot /run/hamail-agents
 for d in /run/dovecot /run/hamail-agents; do mount -t tmpfs none $d; done
-mkdir -p $ROOM/mail $ROOM/etc $ROOM/data
+mkdir -p $ROOM/mail $ROOM/etc $ROOM/data $ROOM/state
 chown postfix $ROOM/data
 mount $DEVICE $ROOM/mail
 cp -a /etc/postfix/. $ROOM/etc
@@ -46,6 +46,7 @@ smtpd_tls_security_level = none
 DOVECOT = """protocols = imap
 ssl = no
 mail_location = maildir:{room}/mail/box/%u
+state_dir = {room}/state
 first_valid_uid = 8
 log_path = {room}/dovecot.log
 passdb {{
@@ -125,6 +126,7 @@ def story(name: str, room: str) -> None:
     time.sleep(0.1)
     step("master killed", "monitor")
     step("clear", "stop")
+    Path(room, "state/instances.lock").touch()  # as of a master that was killed in the first moment of its life
     (master,) = step("restart", "start")
     if name == "postfix":
         master = broken_configuration(step)

@@ -91,6 +91,10 @@ def test_dovecot_stop_does_not_wait_for_the_masters_sleep(dovecot: dict[str, dic
     assert dovecot["stop"]["ms"] < 900, "the master sleeps a second before it exits; this is to be cut short"
 
 
+def test_the_lock_of_a_dovecot_that_was_killed_while_it_started_is_not_waited_for(dovecot: dict[str, dict]) -> None:
+    assert dovecot["restart"]["ms"] < 5000, "Dovecot itself waits 10 s for it"
+
+
 def test_a_frozen_dovecot_is_killed(dovecot: dict[str, dict]) -> None:
     assert dovecot["frozen master"]["code"] == 0
 
