@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 from msgspec import Struct
 
-from hamail.consensus.records import Entry, Snapshot
+from hamail.consensus.records import NUMBER_MAX, Entry, Snapshot
 from hamail.model.commands import AnyCommand
 from hamail.model.ids import LogIndex, NodeName
 
@@ -104,13 +104,40 @@ class StepDown(Wire, frozen=True, tag="d"):
     term: int
 
 
+class Known(Wire, frozen=True, tag="k"):
+    """What the sender knows of the receiver: the newest life it has heard, and how far its journal was. 0: nothing."""
+
+    incarnation: int
+    position: int
+
+
+class Answer(Wire, frozen=True, tag="K"):
+    """The sender's journal holds what the receiver knew of it; or it does not, and the sender is mute by now."""
+
+    incarnation: int
+    position: int
+
+
 Body: TypeAlias = (
-    RequestVote | Vote | Append | Chunk | Ack | TimeoutNow | PreVote | PreVoteAnswer | Forward | NotLeader | StepDown
+    RequestVote
+    | Vote
+    | Append
+    | Chunk
+    | Ack
+    | TimeoutNow
+    | PreVote
+    | PreVoteAnswer
+    | Forward
+    | NotLeader
+    | StepDown
+    | Known
+    | Answer
 )
 
 
 class Envelope(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    incarnation: int  # of the sender's daemon: grows with every start
+    incarnation: int  # of the sender's daemon: another one with every start
+    position: int  # of the sender's journal: how much was durable when this left
     sequence: int  # grows with every payload to this peer
     term: int  # of the sender when it said this
     body: Body
@@ -140,10 +167,15 @@ def decode_envelope(payload: bytes) -> Envelope:
         raise CodecError(f"a payload of {len(payload)} bytes is over the limit of {MAX_PAYLOAD_BYTES}")
     envelope = _decode(_envelopes, payload, "payload")
     body = envelope.body
-    numbers = [envelope.incarnation, envelope.sequence, envelope.term]
+    numbers = [envelope.incarnation, envelope.position, envelope.sequence, envelope.term]
     numbers += [value for name in body.__struct_fields__ if isinstance(value := getattr(body, name), int)]
     if min(numbers) < 0 or max(numbers) > MAX_NUMBER:
         raise CodecError("a number is out of range")
+    stamps = [envelope.incarnation, envelope.position]
+    if isinstance(body, Known | Answer):
+        stamps += [body.incarnation, body.position]
+    if max(stamps) > NUMBER_MAX:
+        raise CodecError("a life or a position is out of range")
     if isinstance(body, Append):
         _check_entries(body)
     elif isinstance(body, Forward):

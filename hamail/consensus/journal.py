@@ -7,22 +7,28 @@ The first error of the disk is the last: the journal fails for good, because aft
 The object also has the face that PySyncObj wants of a journal (camelCase methods, list access by position).
 """
 
-import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random, SystemRandom
 from typing import TypeAlias, overload
 
 from hamail.consensus.records import (
     FORMAT,
+    NONCE_BITS,
+    NUMBER_MAX,
+    READABLE,
     BadJournal,
     Ballot,
+    Doubted,
     Entry,
+    Heard,
     Identity,
     Opened,
     Record,
     Rejoining,
     Snapshot,
     Truncated,
+    Written,
     batch,
     scan,
 )
@@ -31,11 +37,14 @@ from hamail.model.ids import LogIndex, NodeName
 
 Work: TypeAlias = Callable[[], None]
 LogEntry: TypeAlias = tuple[bytes, LogIndex, int]  # command, index, term: the shape that PySyncObj handles
+Mark: TypeAlias = tuple[int, int]  # a life of a node, and the position of its journal in it
 
 FILE = "journal"
 NEW_FILE = "journal.new"
 IDENTITY_FILE = "identity"
 LOCK_FILE = "lock"
+NOTHING: Mark = (0, 0)
+LIVES_MAX = 64  # remembered; whoever has not heard this node for longer cannot tell it from an old copy
 GROW_BYTES = 256 * 1024  # the file grows by zeros written ahead, so that a full disk is met before it matters
 
 
@@ -54,7 +63,6 @@ def initialise(
     *,
     disk: Disk | None = None,
     replaced_disk: bool = False,
-    now_s: Callable[[], float] = time.time,
 ) -> None:
     """Create an empty journal in directory `path`: the first set-up of a node, ordered by an operator.
 
@@ -72,10 +80,7 @@ def initialise(
                 "If the disk was lost or wiped, initialise it as a replaced disk"
             )
         disk.make_directory(path)
-        # Peers drop what comes from an earlier life than they have heard of, and how many there were is forgotten.
-        # Seconds are more than any count of starts, and more than at an earlier replacement.
-        lives = int(now_s()) if replaced_disk else 0
-        records: list[Record] = [Identity(FORMAT, cluster, node), Opened(lives), Ballot(0, None)]
+        records: list[Record] = [Identity(FORMAT, cluster, node), Ballot(0, None)]
         if replaced_disk:
             records.append(Rejoining(pending=True, above_term=0))
         write_whole(disk, path / FILE, batch(1, records))
@@ -85,12 +90,16 @@ def initialise(
 
 
 class Journal:
-    def __init__(self, path: Path, cluster: str, node: NodeName, *, disk: Disk | None = None) -> None:
-        """Open an existing journal. Raises JournalMissing, or JournalError with the reason."""
+    def __init__(
+        self, path: Path, cluster: str, node: NodeName, *, disk: Disk | None = None, rng: Random | None = None
+    ) -> None:
+        """Open an existing journal: a new life. Raises JournalMissing, or JournalError with the reason."""
         self.path = path
         self.term = 0
         self.vote: NodeName | None = None
-        self.incarnation = 0
+        self.lives: list[Mark] = []  # of this node, the newest last, each with the position at which it began
+        self.heard: dict[NodeName, Mark] = {}  # of each peer, the newest
+        self.overruled = 0  # what lives up to this count promised was, or will be, overruled by others
         self.snapshot: Snapshot | None = None
         self.rejoining = Rejoining(pending=False, above_term=0)
         self.dropped_torn_tail = False
@@ -98,6 +107,8 @@ class Journal:
         self._identity = Identity(FORMAT, cluster, node)
         self._entries: list[LogEntry] = []
         self._pending: list[Record] = []
+        self._heard_more: set[NodeName] = set()  # goes with the next batch, but is no reason for one
+        self._before = 0  # batches in the files that this one has replaced
         self._replace_file = False
         self._expected: list[LogEntry] = []
         self._failure = ""
@@ -107,14 +118,14 @@ class Journal:
         self._offset = 0
         self._size = 0
         try:
-            self._open()
+            self._open(rng or SystemRandom())
         except BaseException:
             self._destroy()
             raise
 
     # ------------------------------------------------------------------ opening
 
-    def _open(self) -> None:
+    def _open(self, rng: Random) -> None:
         try:
             data = self._read()
             self._lock = self._disk.lock(self.path / LOCK_FILE)
@@ -122,6 +133,9 @@ class Journal:
             self._disk.remove(self.path / NEW_FILE)  # an interrupted compaction; the old file is the valid one
             records, self._offset, self._number, torn = scan(data)
             self._replay_all(records)
+            count = max(self.incarnation >> NONCE_BITS, self.overruled) + 1
+            life = Opened((count << NONCE_BITS) + rng.getrandbits(NONCE_BITS), self.position + 1)
+            self._replay(life)
             self._file = self._disk.open(self.path / FILE)
             self._size = len(data)
             if torn:
@@ -135,7 +149,7 @@ class Journal:
             # So it is with the name: the life before may have ended between the rename of a compaction and the sync of
             # the directory. Without this one, a power cut would bring the old file back, long after.
             self._disk.sync_directory(self.path)
-            self._note(Opened(self.incarnation + 1))
+            self._note(life)
             work = self.take()
             assert work is not None
             work()
@@ -170,8 +184,17 @@ class Journal:
         match record:
             case Identity():
                 self._check_identity(record)
-            case Opened(incarnation):
-                self.incarnation = incarnation
+            case Opened(incarnation, position):
+                self.lives = [*self.lives, _sane(incarnation, position)][-LIVES_MAX:]
+            case Written(batches):
+                self._before = _sane(0, batches)[1]
+            case Heard(peer, incarnation, position):
+                self.heard[peer] = _sane(incarnation, position)
+            case Doubted(count):
+                _sane(count << NONCE_BITS, 0)
+                self.overruled = count
+                self.lives = self.lives[-1:]
+                self.rejoining = Rejoining(pending=True, above_term=0)
             case Ballot(term, vote):
                 if term < self.term:
                     raise BadJournal(f"term {term} is recorded after term {self.term}")
@@ -188,9 +211,9 @@ class Journal:
                 self.snapshot = record
 
     def _check_identity(self, found: Identity) -> None:
-        if found.format != FORMAT:
-            raise JournalError(f"{self.path / FILE} has format {found.format}; this version reads {FORMAT}")
-        if found != self._identity:
+        if found.format not in READABLE:
+            raise JournalError(f"{self.path / FILE} has format {found.format}; this version reads {READABLE}")
+        if (found.cluster, found.node) != (self._identity.cluster, self._identity.node):
             raise JournalError(
                 f"{self.path / FILE} belongs to node {found.node!r} of cluster {found.cluster!r}, "
                 f"not to node {self._identity.node!r} of cluster {self._identity.cluster!r}"
@@ -213,6 +236,46 @@ class Journal:
     @property
     def last_term(self) -> int:
         return self._entries[-1][2] if self._entries else 0
+
+    @property
+    def incarnation(self) -> int:
+        """This life; 0 before the first."""
+        return self.lives[-1][0] if self.lives else 0
+
+    @property
+    def position(self) -> int:
+        """How many batches were made durable since the journal was created; compaction does not reset it."""
+        return self._before + self._number - 1
+
+    def holds(self, mark: Mark) -> bool:
+        """Whether this journal stands on all that a peer knows of it. No: it went back to an older copy, or began anew.
+
+        What was said before a doubt needs no proof: this node has not voted since, or others have overruled it.
+        """
+        life, position = mark
+        ends = [began - 1 for _, began in self.lives[1:]] + [self.position]
+        known = {incarnation: end for (incarnation, _), end in zip(self.lives, ends, strict=True)}
+        if life in known:
+            return position <= known[life]
+        return life >> NONCE_BITS <= self.overruled
+
+    def doubt(self, mark: Mark) -> None:
+        """A peer has proof that this journal has lost something: from here on as after a replaced disk."""
+        doubted = Doubted(max(mark[0] >> NONCE_BITS, self.incarnation >> NONCE_BITS, self.overruled))
+        self._replay(doubted)
+        self._note(doubted)
+
+    def hear(self, peer: NodeName, mark: Mark) -> None:
+        """A peer has spoken again. Written with the next batch: a write for each message would be too dear."""
+        if mark > self.heard.get(peer, NOTHING):
+            self.heard[peer] = mark
+            self._heard_more.add(peer)
+
+    def introduce(self, peer: NodeName, mark: Mark) -> None:
+        """A new life of a peer, which has shown that it follows the one known so far. Written at once."""
+        self.heard[peer] = mark
+        self._heard_more.discard(peer)
+        self._note(Heard(peer, *mark))
 
     @property
     def size_bytes(self) -> int:
@@ -259,17 +322,23 @@ class Journal:
             data = batch(1, self._whole())
             self._replace_file = False
             self._pending.clear()
+            self._heard_more.clear()
             return lambda: self._guard(lambda: self._rewrite(data))
         if not self._pending:
             return None
+        self._pending += [Heard(peer, *self.heard[peer]) for peer in sorted(self._heard_more)]
+        self._heard_more.clear()
         data = batch(self._number, self._pending)
         self._pending.clear()
         return lambda: self._guard(lambda: self._append(data))
 
     def _whole(self) -> list[Record]:
-        records: list[Record] = [self._identity, Opened(self.incarnation), Ballot(self.term, self.vote)]
-        if self.rejoining.pending:
-            records.append(self.rejoining)
+        records: list[Record] = [self._identity, Written(self.position), Ballot(self.term, self.vote)]
+        if self.overruled:
+            records.append(Doubted(self.overruled))
+        records.append(self.rejoining)
+        records.extend(Opened(*life) for life in self.lives)
+        records.extend(Heard(peer, *mark) for peer, mark in sorted(self.heard.items()))
         if self.snapshot is not None:
             records.append(self.snapshot)
         records.extend(Entry(*entry) for entry in self._entries)
@@ -305,13 +374,12 @@ class Journal:
         if self._file is not None:
             self._file.close()
         self._file = self._disk.open(self.path / FILE)
-        self._offset, self._size, self._number = len(data), len(whole), 2
+        self._before, self._number = self.position, 2
+        self._offset, self._size = len(data), len(whole)
 
     def _note(self, record: Record) -> None:
         if not self._replace_file:  # else the new file is made from what is in memory
             self._pending.append(record)
-        if isinstance(record, Opened):
-            self.incarnation = record.incarnation
 
     def _position(self, index: LogIndex) -> int:
         position = index - self.first_index
@@ -379,6 +447,12 @@ class Journal:
             if file is not None:
                 file.close()
         self._file = self._lock = None
+
+
+def _sane(life: int, position: int) -> Mark:
+    if not (0 <= life <= NUMBER_MAX and 0 <= position <= NUMBER_MAX):
+        raise BadJournal(f"a life {life} at position {position} is out of range")
+    return life, position
 
 
 def _log_entry(entry: Entry) -> LogEntry:

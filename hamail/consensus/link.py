@@ -1,6 +1,7 @@
 """PySyncObj's idea of a transport: nothing leaves before `flush`, and nothing comes in that is late, double or foreign.
 
-Payloads queue until the journal is durable; then `flush` hands them to hamail's transport in order.
+Payloads queue until the journal is durable; then `flush` hands them to hamail's transport in order. Which lives of a
+peer are listened to, `standing` says.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ import structlog
 
 from hamail.consensus import codec
 from hamail.consensus.codec import Ack, Append, Body, CodecError, Envelope, Forward
+from hamail.consensus.journal import Journal
 from hamail.consensus.port import Send
 from hamail.model.ids import LogIndex, NodeName
 
@@ -23,15 +25,13 @@ log = structlog.get_logger(__name__)
 class Link:
     ready = True  # PySyncObj: there is no port to bind
 
-    def __init__(self, peers: Mapping[NodeName, Any], incarnation: int, current_term: Callable[[], int]) -> None:
+    def __init__(self, peers: Mapping[NodeName, Any], journal: Journal) -> None:
         self.ack_limit: LogIndex | None = None  # while an append is handled: the last entry its leader vouches for
-        self.mute = False  # a replaced disk: it follows, but no majority may count on it
+        self.mute = False  # a disk that is new or in doubt: it follows, but no majority may count on it
         self._peers = peers
-        self._incarnation = incarnation
-        self._term = current_term
+        self._journal = journal
         self._sequence = dict.fromkeys(peers, 0)
-        self._seen = dict.fromkeys(peers, (0, 0))  # incarnation and sequence of the last payload from each peer
-        self._outbox: list[tuple[NodeName, bytes, int]] = []  # the number: of a forwarded command, else 0
+        self._outbox: list[tuple[NodeName, int, int, Body]] = []  # with sequence and term
         self._on_message: Callable[[Any, dict[str, Any]], None] | None = None
         self._on_connected: Callable[[Any], None] | None = None
 
@@ -48,12 +48,7 @@ class Link:
 
     def post(self, peer: NodeName, body: Body) -> None:
         self._sequence[peer] += 1
-        payload = codec.encode_envelope(Envelope(self._incarnation, self._sequence[peer], self._term(), body))
-        if len(payload) > codec.MAX_PAYLOAD_BYTES:
-            kind = f"{len(body.entries)} entries" if isinstance(body, Append) else type(body).__name__
-            log.error("payload too large, not sent", peer=peer, bytes=len(payload), kind=kind)
-            return
-        self._outbox.append((peer, payload, body.number if isinstance(body, Forward) else 0))
+        self._outbox.append((peer, self._sequence[peer], self._journal.term, body))
 
     def flush(self, send: Send) -> list[tuple[NodeName, int]]:
         """Only when everything that these payloads depend on is durable. Returns the forwarded commands that were
@@ -62,7 +57,16 @@ class Link:
         if not self._outbox:
             return []
         outbox, self._outbox = self._outbox, []
-        return [(peer, number) for peer, payload, number in outbox if not send(peer, payload) and number]
+        life, position = self._journal.incarnation, self._journal.position
+        unsent = []
+        for peer, sequence, term, body in outbox:
+            payload = codec.encode_envelope(Envelope(life, position, sequence, term, body))
+            if len(payload) > codec.MAX_PAYLOAD_BYTES:
+                kind = f"{len(body.entries)} entries" if isinstance(body, Append) else type(body).__name__
+                log.error("payload too large, not sent", peer=peer, bytes=len(payload), kind=kind)
+            elif not send(peer, payload) and isinstance(body, Forward):
+                unsent.append((peer, body.number))
+        return unsent
 
     def discard(self) -> None:
         self._outbox.clear()
@@ -80,14 +84,9 @@ class Link:
             log.warning("consensus payload refused", peer=peer, reason=str(error))
             return None
         term = max(envelope.term, getattr(envelope.body, "term", 0))
-        if term > self._term() + TERM_LEAP_MAX:
+        if term > self._journal.term + TERM_LEAP_MAX:
             log.warning("consensus payload of an impossible term dropped", peer=peer, term=term)
             return None
-        stamp = (envelope.incarnation, envelope.sequence)
-        if stamp <= self._seen[peer]:
-            log.warning("late or doubled consensus payload dropped", peer=peer, stamp=stamp, seen=self._seen[peer])
-            return None
-        self._seen[peer] = stamp
         return envelope
 
     def hand_over(self, member: Any, message: dict[str, Any]) -> None:

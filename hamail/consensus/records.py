@@ -15,7 +15,10 @@ from msgspec import Struct
 
 from hamail.model.ids import LogIndex, NodeName
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
+NONCE_BITS = 30
+NUMBER_MAX = 2**62  # of what is counted: no cluster gets there, and what follows still fits the wire
 ALIGN = 16  # divides a sector, so a header is written whole or not at all
 SECTOR = 512
 PAD = 0xA5
@@ -34,9 +37,32 @@ class Identity(Struct, frozen=True, array_like=True, tag="identity", forbid_unkn
 
 
 class Opened(Struct, frozen=True, array_like=True, tag="opened", forbid_unknown_fields=True):
-    """One per life of the daemon; orders its messages after those of earlier lives."""
+    """One per life of the daemon: a count, and below it a random number, which tells it from the same life of another
+    line that began at a copy of this journal.
+    """
 
     incarnation: int
+    position: int = 0  # of the batch that holds this record (see `Journal.position`)
+
+
+class Written(Struct, frozen=True, array_like=True, tag="written", forbid_unknown_fields=True):
+    """How many batches stood in the files that this one has taken the place of."""
+
+    batches: int
+
+
+class Heard(Struct, frozen=True, array_like=True, tag="heard", forbid_unknown_fields=True):
+    """The newest life of a peer that this node has listened to, and how far its journal was when it last spoke."""
+
+    peer: NodeName
+    incarnation: int
+    position: int
+
+
+class Doubted(Struct, frozen=True, array_like=True, tag="doubted", forbid_unknown_fields=True):
+    """A peer knew more of this node than this journal. Whatever a life up to this count said is to be overruled."""
+
+    count: int
 
 
 class Ballot(Struct, frozen=True, array_like=True, tag="ballot", forbid_unknown_fields=True):
@@ -71,7 +97,7 @@ class Snapshot(Struct, frozen=True, array_like=True, tag="snapshot", forbid_unkn
     data: bytes
 
 
-Record: TypeAlias = Identity | Opened | Ballot | Entry | Truncated | Rejoining | Snapshot
+Record: TypeAlias = Identity | Opened | Written | Heard | Doubted | Ballot | Entry | Truncated | Rejoining | Snapshot
 
 _decoder = msgspec.msgpack.Decoder(list[Record])
 _encoder = msgspec.msgpack.Encoder()

@@ -40,6 +40,7 @@ from hamail.consensus.link import Link
 from hamail.consensus.port import ConsensusHealth, Done, Machine, Send
 from hamail.consensus.proposals import Proposals
 from hamail.consensus.snapshots import COMPACT_ENTRIES, MachineFailed, Snapshots
+from hamail.consensus.standing import Standing
 from hamail.disk import Disk
 from hamail.model.commands import AnyCommand
 from hamail.model.ids import LogIndex, NodeName
@@ -55,7 +56,6 @@ MS = 1_000_000  # ns
 MAX_INBOX_BYTES = 16 * 1024 * 1024  # from each peer, until the next tick; Raft repeats what is dropped
 MAX_JOURNAL_BYTES = 32 * 1024 * 1024  # compact early where commands are large
 DISK_SLOW_MS = 1000
-STEP_DOWN_REPEAT_MS = 1000
 # Answers of PySyncObj that mean: surely not in any log. (QUEUE_FULL, MISSING_LEADER, NOT_LEADER, REQUEST_DENIED)
 NOT_DONE = frozenset({1, 2, 4, 6})
 SUCCESS = 0
@@ -122,11 +122,11 @@ class SyncObjConsensus:
         self._snapshots: Snapshots
         self._seat: seams.Seat
         self._link: Link
+        self._standing: Standing
         self._now_ns = 0
         self._ticked_ns = 0
         self._writing_since_ns: int | None = None
         self._last_leader: NodeName | None = None
-        self._step_down_asked_ns = 0
         self._busy = False
         self._stopped = False
 
@@ -136,7 +136,7 @@ class SyncObjConsensus:
         assert self._library is None, "start once"
         seams.install()
         try:
-            self._journal = Journal(self._path, self._cluster, self._node, disk=self._disk)
+            self._journal = Journal(self._path, self._cluster, self._node, disk=self._disk, rng=self._rng)
         except JournalError as error:
             self._halt(str(error))
             raise
@@ -144,8 +144,9 @@ class SyncObjConsensus:
             log.warning("the journal ended in a write that was never completed; it was dropped", node=self._node)
         self._snapshots = Snapshots(self._journal, self._machine, self._compact_entries)
         self._seat = seams.Seat(self._rng, self._journal, self._snapshots)
-        self._link = Link(self._peers, self._journal.incarnation, lambda: self._journal.term)
-        self._link.mute = self._journal.rejoining.pending
+        self._link = Link(self._peers, self._journal)
+        ask_max_ms = 2 * self._timings.election_max_ms
+        self._standing = Standing(self._journal, self._link, self._peers, self._majority, ask_max_ms, self._stand_down)
         self._now_ns = self._ticked_ns = self._clock()
         self._seat.set_clock(self._now_ns)
         with seams.acting(self._seat):
@@ -222,7 +223,10 @@ class SyncObjConsensus:
         self._seat.set_clock(now_ns)
         with seams.acting(self._seat):
             while self._inbox:
-                self._handle(*self._inbox.popleft())
+                peer, envelope = self._inbox.popleft()
+                if self._standing.admits(peer, envelope):
+                    self._handle(peer, envelope)
+            self._standing.tick(now_ns)
             self._inbox_bytes = dict.fromkeys(self._peers, 0)
             if stalled:
                 self._election.stall(now_ns)
@@ -232,8 +236,8 @@ class SyncObjConsensus:
                 self._library.forceLogCompaction()
             self._library.doTick()
         self._snapshots.applied = self._library.raftLastApplied
-        if self._journal.rejoining.pending:
-            self._rejoin()
+        caught_up = self._journal.term_at(self._library.raftLastApplied) or 0
+        self._standing.rejoin(now_ns, caught_up, self._leader())
         self._make_durable_and_send()
 
     def _make_durable_and_send(self) -> None:
@@ -440,6 +444,8 @@ class SyncObjConsensus:
 
     def _handle_vote(self, peer: NodeName, body: Vote) -> None:
         """PySyncObj counts messages, not voters."""
+        if self._link.mute:
+            return
         if self._votes[0] != body.term:
             self._votes = (body.term, set())
         if peer not in self._votes[1]:
@@ -502,32 +508,17 @@ class SyncObjConsensus:
         self._wake()
         return answers == [SUCCESS]
 
-    # ------------------------------------------------------------------ a replaced disk
+    # ------------------------------------------------------------------ a disk that was replaced or put back
 
-    def _rejoin(self) -> None:
-        """Vote again only under a leader that was elected after this node had lost its memory, and without it.
-
-        It follows meanwhile, but its acknowledgements do not count. Once it has caught up with a first leader it asks
-        for an election; when it has applied an entry of a later term, every vote and entry that it may have forgotten
-        is overruled or known to the majority that elected that leader.
-        """
-        caught_up = self._journal.term_at(self._library.raftLastApplied) or 0
-        above = self._journal.rejoining.above_term
-        if caught_up == 0 or caught_up != self._term:
-            return
-        if above == 0:
-            self._journal.note_rejoining(caught_up)
-        elif caught_up > above:
-            self._journal.end_rejoining()
-            self._link.mute = False
-            log.info("this node has caught up after the loss of its disk and votes again", node=self._node)
-            return
-        leader = self._leader()
-        if leader is not None and self._now_ns - self._step_down_asked_ns >= STEP_DOWN_REPEAT_MS * MS:
-            self._step_down_asked_ns = self._now_ns
-            self._link.post(leader, StepDown(self._term))
+    def _stand_down(self) -> None:
+        """What this node leads rests on a memory that is in doubt."""
+        if self._is_leader:
+            seams.adopt_term(self._link, next(iter(self._peers.values())), self._term + 1)
 
     def _handle_step_down(self, peer: NodeName, term: int) -> None:
+        if term > self._term and self._is_leader:  # the peer cannot hear this leader, and may not campaign itself
+            seams.adopt_term(self._link, self._peers[peer], term)
+            self._election.hurry(self._now_ns)
         if term != self._term or not self._is_leader:
             return
         for other in self._peers:
@@ -582,8 +573,11 @@ class SyncObjConsensus:
         if self._writing_since_ns is not None and now_ns - self._writing_since_ns > DISK_SLOW_MS * MS:
             waited_ms = (now_ns - self._writing_since_ns) // MS
             return f"the disk under {self._path} has not answered a write of the journal for {waited_ms} ms"
-        if self._link.mute:
-            return "this node's disk was replaced: it does not vote before it has caught up and a new leader is elected"
+        if self._journal.rejoining.pending:
+            return (
+                "this node's disk was replaced, or put back to an older copy: "
+                "it does not vote before it has caught up and a new leader is elected"
+            )
         return ""
 
 

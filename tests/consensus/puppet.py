@@ -15,7 +15,9 @@ from pysyncobj.transport import Transport
 
 from hamail.consensus import seams
 from hamail.consensus.codec import (
+    Answer,
     Envelope,
+    Known,
     PreVoteAnswer,
     Proposal,
     decode_envelope,
@@ -123,7 +125,10 @@ class StockPuppet:
 
 
 class OurPuppet:
-    def __init__(self, size: int, *, voters: list[str] | None = None, disk: MemoryDisk | None = None) -> None:
+    def __init__(
+        self, size: int, *, voters: list[str] | None = None, disk: MemoryDisk | None = None, heard_by: str | None = None
+    ) -> None:
+        """`heard_by`: the peers that this life has met, all if it is None."""
         self.now_ns = 1000 * 1000 * MS
         self.names = voters or [f"n{i}" for i in range(1, size + 1)]
         self.machine = ListMachine()
@@ -133,11 +138,22 @@ class OurPuppet:
         self.disk = disk or MemoryDisk()
         if not self.disk.exists(STATE_DIR / "journal"):
             initialise(STATE_DIR, "test", "n1", disk=self.disk)
+        life = len(self.disk.read(STATE_DIR / "journal").rstrip(b"\0"))
         self.node = SyncObjConsensus(
             node="n1", voters=self.names, cluster="test", path=STATE_DIR, machine=self.machine, timings=TIMINGS,
-            send=self._send, now_ns=lambda: self.now_ns, rng=Random(1), disk=self.disk,
+            send=self._send, now_ns=lambda: self.now_ns, rng=Random(life), disk=self.disk,
         )  # fmt: skip
         self.node.start()
+        self.tick()
+        for peer in self.names[1:] if heard_by is None else heard_by.split():
+            self.meet(peer)
+
+    def meet(self, peer: str, known: tuple[int, int] = (0, 0), term: int = 0) -> None:
+        """The peer shows that it is no old copy, and says what it knows of this node."""
+        asked = [e.body for to, e in self.out if to == peer and isinstance(e.body, Known)]
+        if asked:
+            self.node.deliver(peer, self.payload(Answer(asked[-1].incarnation, asked[-1].position), term))
+        self.node.deliver(peer, self.payload(Known(*known), term))
         self.tick()
 
     def _send(self, to: str, payload: bytes) -> bool:
@@ -150,7 +166,7 @@ class OurPuppet:
 
     def payload(self, body: Any, sender_term: int | None = None) -> bytes:
         self.sequence += 1
-        return encode_envelope(Envelope(1, self.sequence, self.term if sender_term is None else sender_term, body))
+        return encode_envelope(Envelope(1, 1, self.sequence, self.term if sender_term is None else sender_term, body))
 
     def deliver(self, peer: str, message: dict[str, Any], sender_term: int | None = None) -> None:
         body = from_library(message)

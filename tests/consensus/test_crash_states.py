@@ -6,10 +6,8 @@ import os
 import pytest
 
 from hamail.consensus import journal as journal_module
-from hamail.consensus.codec import Envelope, StepDown, encode_envelope
 from hamail.consensus.journal import Journal, JournalError, JournalMissing, initialise
-from hamail.consensus.link import Link
-from hamail.consensus.records import Entry, Snapshot
+from hamail.consensus.records import NONCE_BITS, Entry, Snapshot
 from tests.consensus.crash_states import Recorder, Trial
 from tests.consensus.journal_crashes import (
     DIR,
@@ -81,16 +79,33 @@ def test_every_crash_of_the_first_set_up() -> None:
     assert trial.states > 5
 
 
-def test_an_incarnation_is_never_used_twice() -> None:
+def test_each_life_has_another_number_and_knows_all_that_the_lives_before_it_could_say() -> None:
     disk = initialised()
+    said: list[tuple[int, int]] = []
     for life in range(1, 4):
         before = len(disk.moments)
-        assert opened(disk).incarnation == life
+        journal = opened(disk)
+        assert journal.incarnation >> NONCE_BITS == life
+        assert all(journal.holds(mark) for mark in said)
+        journal.setCurrentTerm(life, "n2")
+        sync(journal)
+        if life == 2:
+            journal.add(b"a", 1, 2)
+            journal.add(b"b", 2, 2)
+            sync(journal)
+            journal.compact(Snapshot(Entry(b"a", 1, 2), Entry(b"b", 2, 2), b"state"))
+            sync(journal)
+        mark = (journal.incarnation, journal.position)
         for files in disk.moments[-1].after_power_cut():
-            assert opened(Recorder(files)).incarnation == life + 1
+            again = opened(Recorder(files))
+            assert again.incarnation >> NONCE_BITS == life + 1
+            assert again.holds(mark) and not again.holds((mark[0], mark[1] + 1))
         for moment in disk.moments[before:]:
             for files in moment.after_power_cut():
-                assert opened(Recorder(files)).incarnation in (life, life + 1)
+                again = opened(Recorder(files))
+                assert again.incarnation >> NONCE_BITS in (life, life + 1)
+                assert all(again.holds(earlier) for earlier in said)
+        said.append(mark)
 
 
 FAULTS = {
@@ -150,21 +165,3 @@ def test_a_journal_that_was_deleted_is_not_begun_anew() -> None:
         opened(disk)
     with pytest.raises(JournalError, match="replaced disk"):
         initialise(DIR, "c", "n1", disk=disk)
-
-
-def test_what_comes_from_a_disk_that_was_restored_from_an_old_copy_is_dropped() -> None:
-    """Votes and entries have gone back; the incarnation has too, and by that the peers see it."""
-    disk = initialised()
-    opened(disk)
-    copy = disk.files()
-    for _ in range(3):
-        newest = opened(disk).incarnation
-    restored = opened(Recorder(copy)).incarnation
-    assert restored < newest
-    peer = Link({"n1": object()}, 1, lambda: 1)
-
-    def heard(incarnation: int, sequence: int) -> bool:
-        return peer.accept("n1", encode_envelope(Envelope(incarnation, sequence, 1, StepDown(1)))) is not None
-
-    assert heard(newest, 1)
-    assert not any(heard(restored, sequence) for sequence in range(1, 100))

@@ -252,7 +252,7 @@ def test_pre_vote_looks_at_log_and_term(asks, granted):
     p = OurPuppet(3)
     p.deliver("n2", append(2, (1, 0), [(NO_OP, 2, 2), (NO_OP, 3, 2)], 1))
     p.tick(250)
-    p.tick(250)  # the leader has not been heard for long enough; not so long that this node stands itself
+    p.tick(60)  # the leader has not been heard for long enough; not so long that this node stands itself
     p.out.clear()
     p.node.deliver("n3", p.payload(asks, asks.term))
     p.tick()

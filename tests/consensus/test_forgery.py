@@ -32,7 +32,9 @@ def follower(cluster):
 
 def say(cluster, sender, to, body, *, sequence, term=None):
     term = cluster.nodes[to].health().term if term is None else term
-    cluster.nodes[to].deliver(sender, encode_envelope(Envelope(LATER, sequence, term, body)))
+    journal = cluster.nodes[sender]._journal
+    envelope = Envelope(journal.incarnation, journal.position, LATER + sequence, term, body)
+    cluster.nodes[to].deliver(sender, encode_envelope(envelope))
 
 
 def test_a_command_in_the_name_of_another_node_does_not_enter_the_log():

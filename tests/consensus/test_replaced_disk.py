@@ -22,6 +22,12 @@ def said(p, kind):
     return [envelope.body for _, envelope in p.out if isinstance(envelope.body, kind)]
 
 
+def hear_for_a_second(p, leader, message):
+    for _ in range(5):
+        p.tick(200)
+        p.deliver(leader, message)
+
+
 def test_vote(node):
     node.deliver("n2", {"type": "request_vote", "term": 7, "last_log_index": 9, "last_log_term": 6})
     assert bool(node.sent("response_vote")) is not node.replaced
@@ -55,9 +61,7 @@ def test_way_back():
     p = OurPuppet(3, disk=disk)
     p.deliver("n2", append(4, (1, 0), [(NO_OP, 2, 4)], 1))
     assert not said(p, StepDown), "not caught up yet"
-    p.deliver("n2", append(4, (2, 4), [], 2))
-    p.tick()
-    p.tick()
+    hear_for_a_second(p, "n2", append(4, (2, 4), [], 2))
     assert said(p, StepDown) == [StepDown(4)]
     disk.power_cut()
     q = OurPuppet(3, disk=disk)
@@ -75,3 +79,22 @@ def test_way_back():
     r = OurPuppet(3, disk=disk)
     r.deliver("n2", {"type": "request_vote", "term": 7, "last_log_index": 9, "last_log_term": 6})
     assert r.sent("response_vote")
+
+
+def test_a_term_in_which_a_forgotten_vote_may_have_helped_is_not_enough():
+    """n1 may have elected n3 in term 7 and acknowledged its entries; n2 still leads in term 6 and knows nothing."""
+    disk = MemoryDisk()
+    initialise(STATE_DIR, "test", "n1", disk=disk, replaced_disk=True)
+    p = OurPuppet(3, disk=disk, heard_by="n2")
+    p.deliver("n2", append(6, (1, 0), [(NO_OP, 2, 6)], 1))
+    hear_for_a_second(p, "n2", append(6, (2, 6), [], 2))
+    assert not said(p, StepDown), "n3 has not been heard"
+    p.meet("n3", term=7)
+    p.deliver("n3", append(7, (2, 6), [(NO_OP, 3, 7), (NO_OP, 4, 7)], 3))
+    p.deliver("n3", append(7, (3, 7), [], 3))
+    p.tick()
+    assert p.node.health().hindrance, "entry 4 and more may be acknowledged by n1"
+    p.deliver("n3", append(8, (4, 7), [(NO_OP, 5, 8)], 5))
+    p.deliver("n3", append(8, (5, 8), [], 5))
+    p.tick()
+    assert not p.node.health().hindrance

@@ -285,12 +285,12 @@ def test_each_bit_flip_of_a_payload_is_harmless():
 )
 def test_impossible_entries_are_refused(entries):
     with pytest.raises(CodecError):
-        decode_envelope(encode_envelope(Envelope(1, 1, 1, Append(1, 1, 1, 0, entries))))
+        decode_envelope(encode_envelope(Envelope(1, 1, 1, 1, Append(1, 1, 1, 0, entries))))
 
 
 def test_oversize_snapshot_chunk_is_refused():
     with pytest.raises(CodecError, match="chunk"):
-        decode_envelope(encode_envelope(Envelope(1, 1, 1, Chunk(1, b"x" * 200_000, 0, False))))
+        decode_envelope(encode_envelope(Envelope(1, 1, 1, 1, Chunk(1, b"x" * 200_000, 0, False))))
 
 
 def test_late_and_doubled_payloads_are_dropped():

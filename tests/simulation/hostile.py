@@ -245,7 +245,8 @@ class Witness(Attacker):
         if consensus is not None and not consensus.health().problem:
             link = consensus._link
             link._sequence[to] += 1
-            stamp = Envelope(link._incarnation, link._sequence[to], self._claimed_term(consensus, body), body)
+            life, position = link._journal.incarnation, link._journal.position
+            stamp = Envelope(life, position, link._sequence[to], self._claimed_term(consensus, body), body)
             self._tell(to, Raft(payload=encode_envelope(stamp)))
 
     def _claimed_term(self, consensus: Any, body: Body) -> int:
@@ -287,4 +288,4 @@ class Outsider(Attacker):
 
     def _say(self, to: NodeName, body: Body) -> None:
         self._sequence += 1
-        self._tell(to, Raft(payload=encode_envelope(Envelope(10**6, self._sequence, self._term(), body))))
+        self._tell(to, Raft(payload=encode_envelope(Envelope(10**6, 10**6, self._sequence, self._term(), body))))

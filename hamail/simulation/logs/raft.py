@@ -53,7 +53,6 @@ class RaftLog:
             machine.name,
             disk=machine.disk,
             replaced_disk=replaced_disk,
-            now_s=lambda: self.world.wall_ms / 1000,
         )
 
     @property
@@ -250,7 +249,7 @@ class RaftSeat:
             return QUIET_MS * MS
         if c._is_leader or c._proposals._waiting or c._inbox or c._writing_since_ns is not None:
             return 0
-        if c._journal.rejoining.pending:
+        if c._journal.rejoining.pending or c._standing.asks:
             return 0
         return min(QUIET_MS * MS, c._election._deadline_ns - self.m.local_ns)
 

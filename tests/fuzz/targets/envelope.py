@@ -36,7 +36,7 @@ def seeds() -> list[bytes]:
     bodies += [Forward(i, command) for i, command in enumerate(commands)]
     bodies += [Chunk(5, b"abc", 0, True), Chunk(5, None, 0, False)]
     bodies += [body for _ in range(40) if not isinstance(body := sample(Body, rng), Append | Forward)]
-    found = [encode_envelope(Envelope(1, 7, 5, body)) for body in bodies]
+    found = [encode_envelope(Envelope(1, 3, 7, 5, body)) for body in bodies]
     return [b"e" + x for x in found] + [b"c" + x for x in commands]
 
 

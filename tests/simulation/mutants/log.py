@@ -6,13 +6,14 @@ from hamail.consensus.codec import Chunk
 from hamail.consensus.journal import Journal
 from hamail.consensus.memory_disk import _File
 from hamail.consensus.proposals import Proposals
-from hamail.consensus.records import Ballot, Rejoining
+from hamail.consensus.records import Ballot, Heard, Rejoining
 from hamail.consensus.snapshots import Snapshots
 from hamail.consensus.syncobj import SyncObjConsensus
 from hamail.core.engine import Engine
 from hamail.model.commands import Outcome
 from hamail.simulation.disk import SimulatedDisk
 from tests.simulation.mutants.mutant import Mutant
+from tests.simulation.old_copy import OldCopy
 from tests.simulation.storm import KINDS, Storm
 
 CRASHES = ("power", "kill", "isolate", "heal", "all_power")
@@ -191,6 +192,23 @@ def replaced_disk_votes(monkeypatch):
     monkeypatch.setattr(Journal, "_replay", replay)
 
 
+def old_copy_is_believed(monkeypatch):
+    """A journal that was put back to an older copy is taken for what its node knew last."""
+    monkeypatch.setattr(Journal, "holds", lambda self, mark: True)
+
+
+def peers_are_not_remembered(monkeypatch):
+    """What a node has heard of its peers is in its memory only."""
+    monkeypatch.setattr(Journal, "hear", lambda self, peer, mark: None)
+    right = Journal._replay
+
+    def replay(self, record):
+        if not isinstance(record, Heard):
+            right(self, record)
+
+    monkeypatch.setattr(Journal, "_replay", replay)
+
+
 def configuration_half_applied(monkeypatch):
     """A new configuration is in the state, but the node goes on with the old timings."""
     monkeypatch.setattr(Engine, "_reconfigure", lambda self: self.local.reconfigure())
@@ -203,6 +221,12 @@ def _storm(*kinds, **options):
     return hunt
 
 
+def _old_copy(seed):
+    s = OldCopy(seed, new_life=bool(seed % 2))
+    s.meet_the_leader(1 + seed % 3)
+    s.meet_the_third()
+
+
 def _mutant(plant, hunt, quick=(), seeds_max=60):
     return Mutant(plant.__name__, plant.__doc__.strip(), plant, hunt, seeds_max, quick)
 
@@ -212,7 +236,7 @@ MUTANTS = [
     _mutant(vote_not_durable, _storm(*CRASHES), (0,)),
     _mutant(journal_not_synced, _storm(*CRASHES), (0,)),
     _mutant(directory_not_synced, _storm(*CRASHES, compact_entries=4), (0,)),
-    _mutant(failed_sync_is_tried_again, _storm(*DISKS), (6,)),
+    _mutant(failed_sync_is_tried_again, _storm(*DISKS), (4,)),
     _mutant(page_cache_is_believed, _storm(*DISKS, compact_entries=1000), (0,)),
     _mutant(checksum_not_verified, _storm("flip", "heal", "flip", "kill", compact_entries=1000), (0,)),
     _mutant(sent_before_durable, _storm(*CRASHES, "slow_disk"), (0,)),
@@ -223,8 +247,10 @@ MUTANTS = [
     ),
     _mutant(agreeing_append_deletes, _storm("lossy", "heal", "power", "isolate", "flap"), (0,)),
     _mutant(replaced_disk_votes, _storm("replace", "isolate", "isolate", "mend_one", "mend_one", "kill"), (0,)),
-    _mutant(old_snapshot_is_news, _storm("lossy", "heal", "isolate", "one_way", "mend_one", compact_entries=4), (2,)),
+    _mutant(old_snapshot_is_news, _storm("lossy", "heal", "isolate", "one_way", "mend_one", compact_entries=4), (3,)),
     _mutant(refusal_counts_as_success, _storm(*CRASHES), (0,)),
-    _mutant(votes_for_an_older_log, _storm(*CRASHES), (1,)),
+    _mutant(votes_for_an_older_log, _storm(*CRASHES), (0,)),
+    _mutant(old_copy_is_believed, _old_copy, (0,)),
+    _mutant(peers_are_not_remembered, _old_copy, (0,)),
     _mutant(configuration_half_applied, _storm("config", "kill"), (0,)),
 ]
