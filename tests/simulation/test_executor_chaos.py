@@ -7,8 +7,12 @@ import logging
 
 import pytest
 
+from hamail.executor.executor import Executor
 from tests.simulation.executor.__main__ import agent_folder
 from tests.simulation.executor.world import World
+from tests.simulation.mutants import executor as mutants
+from tests.simulation.mutants import search
+from tests.simulation.mutants.mutant import Mutant
 
 pytestmark = pytest.mark.root
 SEEDS = 70
@@ -43,3 +47,16 @@ def test_one_seed_is_one_history(folder):
 def test_groups_without_faults_are_not_held_up_by_others(folder):
     for seed in range(6000, 6010):
         World(seed, folder, isolation=True).run()
+
+
+def test_a_planted_bug_that_makes_the_executor_raise_is_found():
+    """It must not end the hunt, which would leave the mutants after it unhunted."""
+
+    def raises(monkeypatch):
+        def extend(_self, _request):
+            raise KeyError("planted")
+
+        monkeypatch.setattr(Executor, "_extend", extend)
+
+    found = search(Mutant("raises", "Every request is answered.", raises, mutants.hunt), range(5))
+    assert found.seed is not None, "the executor's own failure goes unseen"

@@ -256,7 +256,7 @@ class Hamaild:
             name, (_state, epoch) = rng.choice(list(self.groups.items()))
             resource = rng.choice(self.w.groups[name].resources).name
             self.ask(a.RestartResource, group=name, epoch=epoch, resource=resource)
-        if self.w.with_maintenance and rng.random() < 0.02:
+        if self.w.maintenance_share and rng.random() < self.w.maintenance_share:
             self.maintenance = True
             self.ask(a.Maintain, on=True)
         if rng.random() < 0.02:

@@ -134,7 +134,7 @@ class World:
         if self.isolation:
             self.groups["calm"] = self._group("calm", 7)
             self.faults.calm_groups.add("calm")
-        self.with_maintenance = rng.random() < 0.3 and not self.isolation
+        self.maintenance_share = 0.02 if rng.random() < 0.3 and not self.isolation else 0.0
         self.events = [] if self.isolation else rng.sample(EVENTS, rng.randrange(0, len(EVENTS) + 1))
         self.pace_s = rng.choice((2.0, 5.0, 12.0))
 
