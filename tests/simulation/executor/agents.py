@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 from hamail.executor import spawn
+from hamail.ocf.claim import Claim
 from tests.simulation.executor.kernel import PipeEnd, Wire
 
 TEMPLATE = """<?xml version="1.0"?>
@@ -15,7 +16,7 @@ TEMPLATE = """<?xml version="1.0"?>
 PARAMETERS = {
     "vip": ("address",),
     "IPaddr2": ("ip",),
-    "filesystem": ("device", "directory"),
+    "filesystem": ("device", "directory", "claim"),
     "Filesystem": ("device", "directory"),
     "service": ("label",),
     "daemon": ("label",),
@@ -275,20 +276,19 @@ class Action:
 
     def _start(self, done) -> None:
         kind = self.kind.lower()
-        if self.is_up():
-            pass
-        elif kind in ("vip", "ipaddr2"):
-            self.kernel.add_address(self.parameter("address") or self.parameter("ip"))
-        elif kind == "filesystem":
-            device = self.parameter("device")
+        if kind == "filesystem":
             if self.world.agenda.now_s < self.kernel.hung_until_s:
                 self._wait_for_storage(lambda: self._start(done))
                 return
-            if self.kernel.epochs.get(device, 0) > self.epoch:
+            if not self._claim():
                 done(1)
                 return
-            self.kernel.epochs[device] = self.epoch
-            self.kernel.mount(device, self.parameter("directory"))
+            if not self.is_up():
+                self.kernel.mount(self.parameter("device"), self.parameter("directory"))
+        elif self.is_up():
+            pass
+        elif kind in ("vip", "ipaddr2"):
+            self.kernel.add_address(self.parameter("address") or self.parameter("ip"))
         else:
             cgroup = self.parameter("unit") if self.kind == "unit" else ""
             set_ = "" if cgroup else self.proc.set
@@ -299,6 +299,18 @@ class Action:
             self.world.service_may_die(proc)
         self._announce()
         done(0)
+
+    def _claim(self):
+        """Only our own agent does, and heeds it."""
+        device = self.parameter("device")
+        found = self.kernel.claims.get(device)
+        if self.kind != "filesystem":
+            return True
+        if found is not None and found.epoch > self.epoch:
+            return False
+        names = {name: self.env.get(f"OCF_RESKEY_CRM_meta_hamail_{name}", "") for name in ("cluster", "group", "node")}
+        self.kernel.claims[device] = Claim(epoch=self.epoch, **names)
+        return True
 
     def _wait_for_storage(self, then) -> None:
         self.proc.stuck_until_s = max(self.proc.stuck_until_s, self.kernel.hung_until_s)

@@ -10,7 +10,19 @@ import subprocess
 import time
 from types import SimpleNamespace
 
-from hamail.executor import agents, clock, executor, fences, police, processes, resource, verify, watch, watchdog
+from hamail.executor import (
+    agents,
+    clock,
+    executor,
+    fences,
+    police,
+    presence,
+    processes,
+    resource,
+    verify,
+    watch,
+    watchdog,
+)
 from hamail.fencing import agent as fence_agent
 from tests.simulation.executor.kernel import KernelPath, Sock, Wire, netlink
 
@@ -264,7 +276,10 @@ def _replacements(world):
     yield verify, "os", _verify_os(world)
     yield verify, "Path", lambda *parts: KernelPath(kernel, *parts)
     net = SimpleNamespace(net_if_addrs=kernel.net_if_addrs, pids=lambda: sorted(kernel.procs))
-    yield verify, "psutil", net
+    for module in (verify, presence):
+        yield module, "psutil", net
+    yield presence, "Path", lambda *parts: KernelPath(kernel, *parts)
+    yield presence, "claims", SimpleNamespace(load=kernel.claim_at)
     yield verify, "threading", SimpleNamespace(Thread=lambda target, daemon: _Thread(world, target))
     yield verify, "pids_below", pids_below
     for module in (verify, resource):

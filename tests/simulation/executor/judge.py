@@ -46,7 +46,8 @@ class Judge:
         self.maintenance_quiet = set()
         self.started = {}  # (group, resource) -> status of its last start, None while it runs
         self.stopped = set()  # a stop has ended since the last start
-        self.restarting = {}
+        self.empty = set()  # its last start said that it worked and had done nothing
+        self.restarting = {}  # group -> resources
         self.waiting = {}  # (what, key) -> since when an answer is due
         self.fences = {}  # order -> accepted at
         self.clean_from_s = 0.0
@@ -156,6 +157,13 @@ class Judge:
             return
         if x.name == "start":
             self.started[x.owner] = status
+            if (
+                status in (0, 190)
+                and not x.is_up()
+                and not self._works_on(x.owner)
+                and not self._only_its_agent_knows(x)
+            ):
+                self.empty.add(x.owner)
         elif x.name == "stop":
             self.stopped.add(x.owner)
 
@@ -169,7 +177,16 @@ class Judge:
             if self.started.get((x.group, name)) not in (0, 190) and below.critical and x.group not in self.restarting:
                 self.fail(f"{x.resource} of {x.group} starts before {name} is up")
         self.started[x.owner] = None
+        self.empty.discard(x.owner)
         self.stopped.discard(x.owner)
+
+    def _works_on(self, owner):
+        """A process of it that is no service yet: whoever sees it cannot know what it will do."""
+        return any(p.owner == owner and p.role == "child" for p in self.w.kernel.procs.values())
+
+    def _only_its_agent_knows(self, x):
+        """A service of others without a process: its monitor is believed, and may be wrong."""
+        return x.agent == "heartbeat/daemon" and "wrong" in self.w.faults.actions
 
     def _stop_begins(self, x):
         spec = self.specs[x.group]
@@ -213,7 +230,7 @@ class Judge:
                 self.waiting.pop(("start", request.group), None)
                 self.waiting.setdefault(("stop", request.group), now_s)
             case a.RestartResource():
-                self.restarting[request.group] = now_s
+                self.restarting.setdefault(request.group, set()).add(request.resource)
                 self.waiting[("restart", request.group)] = now_s
             case a.RunFence():
                 self.fences.setdefault(request.order, []).append((now_s, request.plug))
@@ -262,6 +279,9 @@ class Judge:
         self.w.note(f"tells {type(notice).__name__} {_short(notice)}")
         self.counts[type(notice).__name__] += 1
         match notice:
+            case a.ResourceUp():
+                if (notice.group, notice.resource) in self.empty:
+                    self.fail(f"{notice.resource} of {notice.group} is said to be up; its start had done nothing")
             case a.GroupUp():
                 self._answer("start", notice.group)
                 for r in self.specs[notice.group].resources:
@@ -283,7 +303,9 @@ class Judge:
                 self.restarting.pop(notice.group, None)
                 self._answer("restart", notice.group)
             case a.ResourceRestarted():
-                self.restarting.pop(notice.group, None)
+                self.restarting.get(notice.group, set()).discard(notice.resource)
+                if not self.restarting.get(notice.group):
+                    self.restarting.pop(notice.group, None)
                 self._answer("restart", notice.group)
             case a.FenceResult():
                 self._fenced(notice)

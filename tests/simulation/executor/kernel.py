@@ -104,7 +104,7 @@ class Kernel:
         self.addresses = set()
         self.mounts = {}  # device -> Mount
         self.devices = {}  # device -> minor number
-        self.epochs = {}  # device -> epoch of the claim on the storage
+        self.claims = {}  # device -> the claim on the storage
         self.hung_until_s = 0.0  # storage does not answer before that
         self.blind_until_s = 0.0  # reading /proc or netlink fails until then
         self.netlinks = []
@@ -303,6 +303,12 @@ class Kernel:
 
     def umount(self, device):
         self.mounts.pop(device, None)
+
+    def claim_at(self, directory):
+        """Of what is mounted at a directory, by its path below the root of a process."""
+        self.blind()
+        at = [d for d, mount in self.mounts.items() if directory == f"/proc/self/root{mount.directory}"]
+        return self.claims.get(at[-1]) if at else None
 
     def blind(self):
         if self.world.agenda.now_s < self.blind_until_s:
