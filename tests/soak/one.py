@@ -46,6 +46,7 @@ DARK_S = 12.0
 DRAIN_S = 270.0
 POLL_S = 0.05
 AGAIN_S = 0.25
+PROBE_TAIL = 2000  # bytes: the last attempts
 FLUSH_S = 2.0
 WATCHDOG = re.compile(r"^(\d+) watchdog expired", re.MULTILINE)
 
@@ -176,11 +177,20 @@ class Soak:
         """Why the next step may not begin yet; "" when it may. Two looks: a node that has not caught up yet tells how
         things were."""
         for pause_s in (AGAIN_S, 0):
-            why = self.world.unhealthy() or self.banned() or ("" if self.world.active else "nobody is active")
+            why = self.world.unhealthy() or self.banned() or self.unserved()
             if why:
                 return why
             time.sleep(pause_s)
         return ""
+
+    def unserved(self) -> str:
+        """What the clients say: the latest attempt at each service, which may be a tenth of a second old."""
+        with open(self.out / "probe.txt", "rb") as file:
+            file.seek(max(0, file.seek(0, 2) - PROBE_TAIL))
+            lines = [line.decode().split(" ", 4) for line in file.read().split(b"\n")[1:-1]]
+        latest = {words[0]: words[3:] for words in lines}
+        failing = [f"{name} {' '.join(words[1:])}" for name, words in latest.items() if words[0] != "1"]
+        return f"clients are not served: {', '.join(failing)}" if failing or not latest else ""
 
     def banned(self) -> str:
         candidates = self.world.group().get("candidates", ())
