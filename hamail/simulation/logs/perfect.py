@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hamail.model.commands import AnyCommand, Outcome, Unknown
 from hamail.model.ids import LogIndex, NodeName
+from hamail.model.state import ClusterState
 from hamail.simulation.logs.port import Committed, Done
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ COMMIT_MS = (4, 12)
 UNKNOWN_MS = 1000
 RESTARTED_MS = 20.0  # after its start a node hears what is committed
 DISK_SLOW_MS = 1000
+SNAPSHOT_EVERY = 50  # entries
+REPLAYED_MIN = 20  # entries that a start reads behind its snapshot
 
 
 class PerfectLog:
@@ -50,6 +53,7 @@ class PerfectLog:
         self.journaled: dict[NodeName, LogIndex] = {}  # on each disk, which never loses it
         self.applied: dict[NodeName, LogIndex] = {}  # known there to be committed
         self.entries: list[AnyCommand | None] = []  # entry i has index i + 1; None opens a term
+        self.snapshots: dict[LogIndex, ClusterState] = {}  # so that a start need not read the whole log
         self.leader: NodeName | None = None
         self.late_share = 0.0  # of proposals whose proposer gives up before they are committed
         self._last_ms: dict[NodeName, float] = {}
@@ -252,7 +256,11 @@ class PerfectSeat:
     def start(self) -> None:
         if self._m.journal_problem:
             self._daemon.engine.fail(self._m.journal_problem)
-        for index in range(1, self._log.applied[self._m.name] + 1):
+        applied = self._log.applied[self._m.name]
+        from_index = max((i for i in self._log.snapshots if i <= applied - REPLAYED_MIN), default=0)
+        if from_index:
+            self._daemon.engine.restore(self._log.snapshots[from_index])
+        for index in range(from_index + 1, applied + 1):
             entry = self._log.entries[index - 1]
             if entry is not None:
                 self._daemon.engine.apply(index, entry)
@@ -284,6 +292,8 @@ class PerfectSeat:
                 entry = self._log.entries[applied[name] - 1]
                 if entry is not None:
                     self._outcomes[applied[name]] = engine.apply(applied[name], entry)
+                if applied[name] % SNAPSHOT_EVERY == 0:
+                    self._log.snapshots.setdefault(applied[name], engine.state)
             self._answer()
             return engine.react(self._m.local_ns, self._m.wall_ms)
 
