@@ -106,6 +106,7 @@ class Group:
 
     def _began(self, resource: ResourceSpec, after: After) -> Callable[[str], None]:
         def began(why: str) -> None:
+            why = why or self._missing(resource)
             if why:
                 self.resources[resource.name] = "failed"
                 self._start_failed(resource.name, why)
@@ -115,6 +116,17 @@ class Group:
             self._wave(after)
 
         return began
+
+    def _missing(self, resource: ResourceSpec) -> str:
+        """Whatever its start said: only what the kernel shows counts, and whose the storage is."""
+        thing = self.m.premises.of(self.name).get(resource.name)
+        if thing is None:
+            return "its start said that it worked, but it is not there"
+        if thing.mount is not None:
+            claim = self.m.world.lun(self.name).claim
+            if claim is None or (claim.epoch, claim.node) != (self.epoch, self.m.name):
+                return "its start said that it worked, but the storage is not claimed for it"
+        return ""
 
     def _tell_up(self, resource: ResourceSpec) -> None:
         self.x.tell(
@@ -407,6 +419,7 @@ class Group:
         self.resources[resource.name] = "starting"
 
         def began(why: str) -> None:
+            why = why or self._missing(resource)
             self.resources[resource.name] = "failed" if why else "up"
             if why:
                 told(why)

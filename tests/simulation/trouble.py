@@ -18,7 +18,7 @@ from hamail.simulation.watchdog import Dog
 from hamail.simulation.world import World
 
 RESOURCES = ("store", "postfix", "dovecot", "address")
-SURVIVED = tuple(f for f in Fault if f not in (Fault.START_EMPTY, Fault.BLIND, Fault.UNKILLABLE))
+SURVIVED = tuple(f for f in Fault if f not in (Fault.BLIND, Fault.UNKILLABLE))
 HEALED_MS = 400_000  # a node that was blocked or a group that failed everywhere is tried again after up to 300 s
 
 
@@ -105,10 +105,9 @@ class Trouble:
 
     def do_blind(self):
         machine, name = self.mail(), self.rng.choice(RESOURCES)
-        fault = self.rng.choice((Fault.START_EMPTY, Fault.BLIND))
-        self.world.checker.hazard(Hazard.AGENT_LIES)
-        machine.agents.add(name, fault)
-        self.later(lambda: machine.agents.faults.get(name, set()).discard(fault))
+        self.world.checker.hazard(Hazard.MONITOR_LIES)
+        machine.agents.add(name, Fault.BLIND)
+        self.later(lambda: machine.agents.faults.get(name, set()).discard(Fault.BLIND))
 
     def do_unkillable(self):
         machine = self.owner()
@@ -137,9 +136,7 @@ class Trouble:
         epoch = self.world.state.group("mail").epoch
         leader = self.world.log.leader
         if leader is not None:
-            order = c.RequestMove(
-                at_ms=self.world.wall_ms, group="mail", target=self.mail().name, expected_epoch=epoch
-            )
+            order = c.RequestMove(at_ms=self.world.wall_ms, group="mail", target=self.mail().name, expected_epoch=epoch)
             self.world.log.propose(leader, order, lambda _: None)
 
     def do_maintenance(self):

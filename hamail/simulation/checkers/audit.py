@@ -6,7 +6,6 @@ from hamail.model import actions as a
 from hamail.model import commands as c
 from hamail.model.ids import Epoch, GroupName, LogIndex, NodeName, ResourceName
 from hamail.model.state import ClusterState, Event, Phase
-from hamail.simulation.checkers.claims import Hazard
 
 if TYPE_CHECKING:
     from hamail.simulation.checkers.checker import Checker
@@ -58,8 +57,7 @@ class Audit:
         executor = machine.executor
         held = executor.groups.get(notice.group) if executor is not None else None
         things = machine.premises.of(notice.group)
-        lies = Hazard.AGENT_LIES in self._c.hazards
-        if held is not None and (lies or len(things) == len(held.spec.resources)):
+        if held is not None and len(things) == len(held.spec.resources):
             self._up.add(key)
 
     def all_told(self) -> None:

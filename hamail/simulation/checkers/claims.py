@@ -27,7 +27,7 @@ class Hazard(StrEnum):
     STOPPED_NODE = "a whole node stood still while its clock ran on"
     WILD_CLOCK = "a clock ran more wrong than the timings allow for"
     FORKED_LOG = "the log did not keep what it promises"
-    AGENT_LIES = "an agent said that something was started or well that was not"
+    MONITOR_LIES = "a monitor said that something was well that was not"
 
 
 _TWICE = frozenset({"S1", "S2", "S4", "S5", "S7"})  # what two active nodes bring with them
@@ -50,8 +50,8 @@ PRICE: dict[Hazard, dict[Requirement, frozenset[str]]] = {
     Hazard.WILD_CLOCK: {_F: _NONE, _W: _TWICE, _L: _TWICE},
     # Neither leases nor fences mean anything when the log grants twice; the claim stops only what has yet to mount.
     Hazard.FORKED_LOG: {r: _TWICE | {"S3", "S10", "S12", "S14", "O2"} for r in Requirement},
-    # Its start is believed: what stands on it then starts without it, until a monitor sees that.
-    Hazard.AGENT_LIES: {r: frozenset({"S6", "S10", "O2"}) for r in Requirement},
+    # What a start says is looked at; what a monitor says of a service is all that is known of it.
+    Hazard.MONITOR_LIES: {r: frozenset({"O2"}) for r in Requirement},
 }
 
 

@@ -94,8 +94,8 @@ def _agent(world: "World", node: NodeName, resource: ResourceName, fault: str, f
 @agents.kind(27, 32, draw=_draw_agent(*LYING))
 def lying_agent(world: "World", node: NodeName, resource: ResourceName, fault: str, for_ms: float) -> None:
     """What it says is not what it did."""
-    if Fault(fault) in (Fault.START_EMPTY, Fault.BLIND):
-        world.checker.hazard(Hazard.AGENT_LIES)
+    if Fault(fault) is Fault.BLIND:
+        world.checker.hazard(Hazard.MONITOR_LIES)
     _agent(world, node, resource, fault, for_ms)
 
 
