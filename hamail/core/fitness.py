@@ -26,6 +26,9 @@ def why_passive(local: "Local") -> str:
     for name, status in sorted(local.held.items()):
         if status.state == "stop_failed":
             return f"it could not stop {name}"
+        g = e.state.group(name)
+        if (g.owner, g.epoch) != (e.me, status.epoch):  # nothing can be started on what has yet to go
+            return f"it still has {name} from epoch {status.epoch}, which is over"
     return "" if local.joined else "it has not joined the cluster yet"
 
 

@@ -299,9 +299,12 @@ class Local:
         self.ask(a.StopGroup(id=self.next_id(), group=step.group, epoch=step.epoch, why=step.why))
 
     def _turned(self, group: GroupName, epoch: Epoch, state: str) -> None:
-        """`state` "": it is gone. A late word about an earlier epoch says nothing about the present one."""
+        """`state` "": it is gone. A late word about an earlier epoch says nothing about the present one.
+
+        A word about a later one does: what was to be stopped under it is whatever was left.
+        """
         status = self.held.get(group)
-        if status is not None and status.epoch == epoch:
+        if status is not None and status.epoch <= epoch:
             del self.held[group]
             if state:
                 self.held[group] = replace(status, state=state)

@@ -80,7 +80,7 @@ def _step(
 def _keep_or_stop(g: GroupState, me: NodeName, name: GroupName, held: GroupStatus) -> Stop | None:
     if held.state == "stopping":
         return None
-    if g.owner == me and g.epoch == held.epoch:
+    if g.owner == me and (g.epoch == held.epoch or held.state == "stop_failed"):
         if held.state == "stop_failed" and not (g.stuck and g.phase is Phase.STOPPING):
             return None  # again only when an operator has done something about it
         return Stop(name, g.epoch, g.sentence) if g.phase is Phase.STOPPING else None

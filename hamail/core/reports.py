@@ -43,12 +43,13 @@ class Reports:
                 e.propose(key, command)
         for name, status in self.l.held.items():
             g = e.state.group(name)
-            if g.owner != e.me or g.epoch != status.epoch:
+            if g.owner != e.me or g.epoch < status.epoch:
                 continue
-            if g.phase is Phase.STARTING and status.state == "up":
+            if g.phase is Phase.STARTING and status.state == "up" and status.epoch == g.epoch:
                 started = c.Started(at_ms=e.at_ms, group=name, node=e.me, epoch=g.epoch)
                 e.propose(f"started {name} {g.epoch}", started)
             elif g.phase in HELD and status.state == "stop_failed" and not g.stuck and not self.about(name, g.epoch):
+                # Also after an earlier grant: until that is gone nothing of this one can be started.
                 self.stop_failed(name, g.epoch, "", "its executor holds it after a failed stop")
 
     def _doubt(self) -> None:

@@ -1,5 +1,6 @@
 """One engine, driven by hand: what it must never do, and what it must not forget to do."""
 
+import pytest
 from msgspec.structs import replace
 
 from hamail.core import effects as fx
@@ -197,6 +198,26 @@ def test_a_lost_report_of_a_failed_stop_is_made_up_for():
     assert b.take(c.StopFailed)
 
 
+@pytest.mark.parametrize("how", ["stopping", "stop_failed"])
+def test_a_grant_on_top_of_what_cannot_be_stopped_is_reported_and_can_be_cleared(how):
+    """It cannot be started before that has gone: to wait without a word would be for ever."""
+    b = Bench().joined()
+    b.welcome(groups={"mail": a.GroupStatus(epoch=1, state=how)})
+    assert b.e.local.why_passive(), "it is no candidate"
+    b.granted().leased()
+    b.notice(a.GroupStopFailed(group="mail", epoch=1, resource="store", detail="busy"))
+    b.tick()
+    assert not b.take(a.StartGroup)
+    failed = next(f for f in b.take(c.StopFailed) if f.epoch == b.epoch)
+    assert b.commit(failed).accepted and b.e.state.group("mail").stuck
+    b.forget()
+    assert b.commit(c.Clear(at_ms=0, group="mail", actor="anna")).accepted
+    b.tick()
+    assert b.take(a.StopGroup)[-1].epoch == b.epoch
+    b.notice(a.GroupDown(group="mail", epoch=b.epoch, took_ms=1))
+    assert b.take(c.Released) and not b.e.local.held
+
+
 def test_every_yes_is_saved_before_it_is_said():
     b = Bench(me="n3")
     b.index = 10
@@ -222,6 +243,16 @@ def test_a_node_with_another_list_of_nodes_is_passive():
     assert "n2" in other.problem
     other.restore(empty_state())
     assert other.problem, "it stays passive"
+
+
+def test_a_voter_that_has_lost_its_memory_promises_nothing():
+    """It may have barred this epoch, and have forgotten that with the rest of its disk."""
+    b = started("n3")
+    request = LeaseRequest(group="mail", epoch=b.epoch, nonce=1)
+    b.engine.rejoining = True
+    assert not [e for e in b.hear("n2", request) if isinstance(e, Send)]
+    b.engine.rejoining = False
+    assert [e for e in b.hear("n2", request) if isinstance(e, Send)]
 
 
 def test_a_passive_node_promises_and_says_nothing():

@@ -74,6 +74,9 @@ def test_a_failed_stop_is_tried_again_only_when_somebody_has_seen_to_it():
     assert steps(state(Phase.STOPPING), held("stop_failed")) == ()
     assert steps(state(Phase.STOPPING, stuck=True), held("stop_failed")) == (node.Stop("mail", 7, "an order"),)
     assert steps(state(Phase.ACTIVE, owner="n2"), held("stop_failed")) == ()
+    # also where it is left over of an earlier grant
+    assert steps(state(Phase.STARTING), held("stop_failed", 5)) == ()
+    assert steps(state(Phase.STOPPING, stuck=True), held("stop_failed", 5)) == (node.Stop("mail", 7, "an order"),)
 
 
 @pytest.mark.parametrize(("owner", "epoch"), [("n2", 7), ("n1", 6), (None, 7)])
