@@ -62,6 +62,8 @@ def order_fence(d: Draft, command: c.OrderFence) -> None:
         raise Rejected(f"{command.by} may not run {command.device} against {command.target}")
     if node.fence is not None:
         raise Rejected(f"a fence of {command.target} is already under way")
+    if d.node(command.by).fence is not None:
+        raise Rejected(f"{command.by} is being fenced itself")
     if not any(g.owner == command.target and g.phase is Phase.FENCING for _, g in d.groups()):
         raise Rejected(f"{command.target} holds nothing that must be taken from it")
     if d.maintenance.on:

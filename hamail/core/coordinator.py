@@ -172,13 +172,14 @@ def _fence(state: ClusterState, facts: Facts, target: NodeName, reason: str) -> 
 def fence_attempts(state: ClusterState, facts: Facts, target: NodeName) -> tuple[tuple[FenceDeviceSpec, NodeName], ...]:
     """Every (device, executing node) that could fence `target` now, in the order in which they are tried.
 
-    Within a level, nodes whose last readiness check of the device succeeded come first.
+    Within a level, nodes whose last readiness check of the device succeeded come first. A node that is itself being
+    fenced fences nobody: the two would switch each other off.
     """
     found = []
     for device in state.spec.devices_for(target):
         for by in state.spec.fence_executors(device, target):
             heard = facts.node(by)
-            if heard.alive and heard.ready and not heard.suspected:
+            if heard.alive and heard.ready and not heard.suspected and state.node(by).fence is None:
                 unready = bool(heard.fence_ready.get(device.name, ""))
                 found.append((device.level, unready, device, by))
     found.sort(key=lambda x: (x[0], x[1]))

@@ -79,3 +79,27 @@ def test_the_next_case_does_not(failed: ClusterState, end: str) -> None:
         state = run(state, c.Started(at_ms=0, group="mail", node="n1", epoch=0))
     assert orders(state)
     assert orders(run(state, LOST))
+
+
+def test_who_is_being_fenced_fences_nobody() -> None:
+    """n1 came back while n2 is cutting its power; then n2 is to be fenced by hand. Both at once would leave nobody."""
+    state = run(empty_state(), c.ApplyConfig(at_ms=0, spec=cluster(), source="", expected_revision=0))
+    for node in ("n1", "n2"):
+        state = run(state, c.Join(at_ms=0, node=node, incarnation=Incarnation(f"boot-{node}", "x")))
+    state = run(granted(state, Evidence.NEVER_OWNED), LOST, c.OrderFence(at_ms=0, target="n1", device="pdu", by="n2"))
+    order, after = state.node("n1").fence, state.node("n1").joined_at
+    assert order is not None
+    state = run(state, c.Join(at_ms=0, node="n1", incarnation=Incarnation("boot-n1", "y"), after=after))
+    epoch = state.group("mail").epoch
+    state = run(state, c.Grant(at_ms=0, group="mail", node="n2", expected_epoch=epoch, evidence=Evidence.REJOINED))
+    state = run(state, c.RequestFence(at_ms=0, target="n2"))
+    assert state.group("mail").phase is Phase.FENCING
+    by_n1 = c.OrderFence(at_ms=0, target="n2", device="pdu", by="n1")
+    well = replace(PAUSED, nodes={n: NodeFacts(alive=True, ready=True) for n in ("n1", "n2", "n3")})
+
+    def ordered() -> list[c.AnyCommand]:
+        return [x for x in coordinator.decide(state, well, TIMINGS) if isinstance(x, c.OrderFence)]
+
+    assert not ordered() and not apply(state, state.applied + 1, by_n1)[1].accepted
+    state = run(state, c.FenceDone(at_ms=0, target="n1", order=order.id, ok=False, detail="it refuses"))
+    assert [x.target for x in ordered()] == ["n2"]
