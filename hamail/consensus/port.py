@@ -46,6 +46,7 @@ class ConsensusHealth(Struct, frozen=True, kw_only=True):
     journal_ok: bool = True
     problem: str = ""  # why this node has stopped for good (fail-stop), in a sentence for the operator
     hindrance: str = ""  # why it takes less than its full part just now; passes by itself
+    rejoining: bool = False  # it has forgotten what it has promised, and is not past that yet
     stalled_ms: int = 0  # for how long the disk has not answered a write; nothing is learned or proposed meanwhile
     heard_leader_ms: int = 0  # since a leader was last heard; 0 on the leader itself
 

@@ -565,6 +565,7 @@ class SyncObjConsensus:
             journal_ok=not self._journal.failure,
             problem=self._problem,
             hindrance=self._hindrance(now_ns),
+            rejoining=self._journal.rejoining.pending,
             stalled_ms=0 if self._writing_since_ns is None else (now_ns - self._writing_since_ns) // MS,
             heard_leader_ms=max(0, since_ns) // MS,
         )

@@ -63,6 +63,7 @@ class Engine:
         self.local = Local(self)
         self.leading = False
         self.problem = ""  # of the journal or the log: passive while it is not empty
+        self.rejoining = False  # the log has lost its memory, and so may this voter have lost `barred`
         self.hindrance = ""  # of the log, passing by itself: until then this node learns of nothing that it should do
         self.stalled_ms = 0  # for how long the log has waited for the disk
         self.leaving_until_ns = 0
@@ -303,7 +304,7 @@ class Engine:
         return max(self.timings.wait_ms, longest)
 
     def _promise(self, sender: NodeName, request: LeaseRequest) -> tuple[Effect, ...]:
-        if self.problem:
+        if self.problem or self.rejoining:  # who has lost a disk may have lost the epochs that it barred
             return ()
         self.voter, answer = lease.consider(self.voter, self.state, sender, request, self.now_ns, self.timings)
         return (Send(sender, answer),)

@@ -190,6 +190,7 @@ class Shell:
         if health.problem:
             self.engine.fail(health.problem)
         self.engine.hindrance = health.hindrance
+        self.engine.rejoining = health.rejoining
         self.engine.stalled_ms = health.stalled_ms
         self.engine.leadership(health.is_leader and health.caught_up_term and not health.problem)
 

@@ -247,12 +247,13 @@ def test_a_node_with_another_list_of_nodes_is_passive():
 
 def test_a_voter_that_has_lost_its_memory_promises_nothing():
     """It may have barred this epoch, and have forgotten that with the rest of its disk."""
-    b = started("n3")
+    b = Bench().joined().granted().leased().up()
     request = LeaseRequest(group="mail", epoch=b.epoch, nonce=1)
-    b.engine.rejoining = True
-    assert not [e for e in b.hear("n2", request) if isinstance(e, Send)]
-    b.engine.rejoining = False
-    assert [e for e in b.hear("n2", request) if isinstance(e, Send)]
+    for rejoining in (True, False):
+        b.forget()
+        b.e.rejoining = rejoining
+        b.hear("n2", request)
+        assert any(isinstance(x, fx.Send) and isinstance(x.message, LeaseAnswer) for x in b.did) is not rejoining
 
 
 def test_a_passive_node_promises_and_says_nothing():

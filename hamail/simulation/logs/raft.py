@@ -216,6 +216,7 @@ class RaftSeat:
             news = news or not engine.problem
             engine.fail(health.problem)
         engine.hindrance = health.hindrance
+        engine.rejoining = health.rejoining
         engine.stalled_ms = health.stalled_ms
         engine.leadership(leads)
         self.log.checker.report()

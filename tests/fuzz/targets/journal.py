@@ -10,7 +10,7 @@ from random import Random
 from hamail.consensus.codec import Proposal, encode_command
 from hamail.consensus.journal import FILE, Journal, JournalError, initialise
 from hamail.consensus.memory_disk import MemoryDisk
-from hamail.consensus.records import ALIGN, HEADER, PAD
+from hamail.consensus.records import ALIGN, HEADER, NONCE_BITS, PAD
 from hamail.model.commands import AnyCommand
 from tests.fuzz.structs import sample
 
@@ -27,6 +27,10 @@ def seeds() -> list[bytes]:
     for index in range(1, 4):
         journal.add(encode_command(Proposal("n1", 1, index, sample(AnyCommand, rng))), journal.last_index + 1, 1)
         journal.setCurrentTerm(index, "n2")
+        journal.introduce("n2", (index << NONCE_BITS, index))
+        journal.hear("n2", (index << NONCE_BITS, index + 5))
+        if index == 2:
+            journal.doubt((7 << NONCE_BITS, 3))
         work = journal.take()
         assert work is not None
         work()
@@ -45,10 +49,20 @@ def one(data: bytes) -> None:
     except JournalError:
         assert disk.read(PLACE / FILE) == before, "a journal that was refused was changed"
         return
-    found = (journal.term, journal.vote, journal.last_index, journal.first_index, len(journal), journal.rejoining)
+    found, mark = _seen(journal), (journal.incarnation, journal.position)
     disk.process_death()
-    again = Journal(PLACE, "c", "n1", disk=disk)
-    assert found == (again.term, again.vote, again.last_index, again.first_index, len(again), again.rejoining)
+    try:
+        again = Journal(PLACE, "c", "n1", disk=disk)
+    except JournalError as error:
+        assert "out of range" in str(error), error  # its lives are used up
+        return
+    assert found == _seen(again)
+    assert again.holds(mark) and not again.holds((mark[0], mark[1] + 1))
+
+
+def _seen(journal: Journal) -> tuple[object, ...]:
+    logged = (journal.term, journal.vote, journal.last_index, journal.first_index, len(journal))
+    return (*logged, journal.rejoining, journal.heard, journal.overruled)
 
 
 def _mended(image: bytes) -> bytes:

@@ -217,7 +217,7 @@ MUTANTS = [
             records, "_batch_at", edited(records._batch_at, "or _checksum(number, payload) != checksum", "")
         ),
         hunt=hunt_flipped_bit,
-        quick=tuple(range(8)),
+        quick=tuple(range(9)),
     ),
     Mutant(
         name="checksum_of_barred_not_verified",
