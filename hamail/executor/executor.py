@@ -273,11 +273,12 @@ class Executor:
         specs = [g for g in groups if g.name not in self._held]
         results = await asyncio.gather(*(self._clean_one(spec) for spec in specs))
         left = [words for words in results if words]
-        self._clean = (self._clean or not left) and not self._stopping
+        ending = self._stopping or self.watchdog.bites
+        self._clean = (self._clean or not left) and not ending
         if left:
             log.error("this node is not clean: %s", "; ".join(left))
         clean = tuple(spec.name for spec in specs if self._cleaned.get(spec.name) == spec)
-        if not self._stopping:
+        if not ending:
             self.tell(Cleaned(ok=not left, detail="; ".join(left), config=config, groups=clean))
 
     async def _clean_one(self, spec: GroupSpec) -> str:
@@ -449,10 +450,15 @@ class Executor:
         self._doom(f"group {name} was not verified stopped by its hard deadline")
 
     def _doom(self, why: str) -> None:
-        """This machine must not go on: also a restarted executor will not feed its watchdog."""
+        """This machine must not go on: also a restarted executor will not feed its watchdog, and what it is given now
+        would be lost with the reset."""
+        bitten = self.watchdog.bites
         self.watchdog.starve(why)  # first: nothing that may fail comes before it
         self._doomed = self._doomed or why
         self._remember(msgspec.structs.replace(self._ledger.page, doomed=self._doomed))
+        if self.watchdog.bites and not bitten:
+            self._clean = False
+            self.tell(Cleaned(ok=False, detail=f"its watchdog resets it: {why}"))
 
     def _note(self) -> str:
         """Remember what is held, before anything is done under it. Returns why not, "" when done."""

@@ -107,6 +107,11 @@ class Watchdog:
             log.critical("%s; the watchdog is not fed any more and resets this machine in %d s", why, self._timeout_s)
             _to_console(f"hamail: {why}; this machine is reset in {self._timeout_s} s\n")
 
+    @property
+    def bites(self) -> bool:
+        """Within its timeout it resets this machine, whatever happens."""
+        return self._fd >= 0 and bool(self._starved)
+
     def disarm(self) -> None:
         """Magic close. Refused (by doing nothing) once starved."""
         if self._fd < 0 or self._starved:

@@ -13,6 +13,8 @@ from hamail.executor.deadman import Deadman
 from hamail.executor.ledger import Ledger, Page
 from hamail.executor.watchdog import WDIOC_GETSUPPORT, WDIOC_GETTIMEOUT, WDIOC_KEEPALIVE, Watchdog
 from hamail.model.actions import (
+    Cleaned,
+    CleanUp,
     DeadlinePassed,
     Extend,
     GroupDown,
@@ -290,3 +292,19 @@ def test_a_page_that_was_cut_off_does_not_replace_the_one_before(tmp_path, monke
         ledger.write(Page(boot_id="boot", cluster="d"))
     monkeypatch.undo()
     assert Ledger(tmp_path / "held", "boot").page.cluster == "c"
+
+
+@pytest.mark.root
+async def test_a_machine_that_its_watchdog_will_reset_takes_nothing_more(folder):
+    """A stop that ends late does not call the reset off: what is given back until then would be lost with it."""
+    fake = FakeWatchdog(folder / "watchdog")
+    async with world(folder, fake.watchdog) as w:
+        group = w.group(w.resource("smtp"))
+        assert (await w.clean(group)).ok
+        w.executor._hard_passed("mail", None)
+        assert "its watchdog resets it" in (await w.wait_for(Cleaned, lambda n: not n.ok)).detail
+        assert not w.executor.welcome().clean
+        assert "not been cleaned up" in w.start(group)
+        assert w.ask(CleanUp) == ""
+        await asyncio.sleep(0.3)
+        assert not w.executor.welcome().clean, "no search makes up for it"
