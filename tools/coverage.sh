@@ -8,8 +8,9 @@ sources=hamail/core,hamail/consensus,hamail/executor
 mkdir -p build
 export COVERAGE_FILE=build/coverage
 .venv/bin/python -m coverage erase
-.venv/bin/python -m coverage run --branch --source="$sources" -m pytest tests/unit tests/consensus tests/scenario tests/simulation ||
+.venv/bin/python -m coverage run --source="$sources" -m pytest tests/unit tests/consensus tests/scenario tests/simulation ||
     failed="the tests"
+.venv/bin/python -m coverage combine -q # one file per process
 .venv/bin/python -m coverage report --sort=cover --skip-covered --show-missing
 .venv/bin/python -m coverage json -q -o build/coverage.json
 for package in $packages; do

@@ -89,7 +89,7 @@ class MarkedSet:
         return {MARKER: self.name}
 
     def pids(self) -> list[int]:
-        return [pid for pid in psutil.pids() if self._needle in _environment_of(pid)]
+        return [pid for pid in psutil.pids() if self._needle in _environment_of(pid).split(b"\0")]
 
     def signal(self, number: int) -> None:
         _signal_each(self, number)

@@ -345,7 +345,7 @@ async def test_children_left_by_a_monitor_are_killed(folder):
         group = w.group(w.resource("y", mode="monitor-children"))
         w.executor._clean = True
         w.executor._cleaned["mail"] = group
-        assert w.start(group) == ""
+        assert w.start(group, epoch=2) == ""
         await w.wait_for(GroupUp)
         result = await w.executor._held["mail"]._resources["y"].monitor_once()
         assert len(result.left_behind) == 1 and "sleep" in result.left_behind[0]
