@@ -286,8 +286,14 @@ async def test_the_watchdog_starves_also_when_that_cannot_be_written_down(folder
 def test_a_page_that_was_cut_off_does_not_replace_the_one_before(tmp_path, monkeypatch):
     ledger = Ledger(tmp_path / "held", "boot")
     ledger.write(Page(boot_id="boot", cluster="c"))
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:5]))
+    pwrite = os.pwrite
+
+    def little_room(descriptor, data, offset):
+        if offset:
+            raise OSError(28, "No space left on device")
+        return pwrite(descriptor, data[:5], offset)
+
+    monkeypatch.setattr(os, "pwrite", little_room)
     with pytest.raises(OSError, match="No space"):
         ledger.write(Page(boot_id="boot", cluster="d"))
     monkeypatch.undo()
