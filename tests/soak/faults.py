@@ -67,11 +67,17 @@ FENCE_PARTNERS = ("power_cut", "freeze", "isolate")
 FENCE_SHARE = 0.06
 PAIR_SHARE = 0.15
 
-RELAXED: dict[str, frozenset[str]] = {}
-"""Fault -> invariants that it may break, counted apart. Empty: with what is drawn here every invariant must hold.
+RELAXED: dict[str, frozenset[str]] = {
+    "an emergency stop that could not remove the address in time": frozenset({"S6"}),
+}
+"""What a fault may break after all, counted apart ("excused"). Everything else must hold under all that is drawn here.
+
+Past its hard deadline (a node that was frozen for longer than its lease) an emergency stop gives each agent moments,
+and goes on without waiting: an address without its service hurts nobody, the store in two hands does. It must say so,
+the node counts as still running, and is reset.
 
 The fence device that lies answers `off` with "ok" and cuts nothing, but its status is truthful: hamail asks for it, so
-the fence counts as failed and nothing may start.
+the fence counts as failed, nothing may start, and nothing is excused.
 """
 
 PLANTS = {

@@ -59,6 +59,7 @@ def of_lab(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
         "failovers": report.failovers, "restarts": report.restarts, "fences": report.fences,
         "violations": [asdict(f) for f in report.violations],
         "inconclusive": [asdict(f) for f in report.inconclusive],
+        "excused": [asdict(f) for f in report.excused],
         "unexplained": [asdict(f) for f in report.unexplained],
         "mail": {"acknowledged": mail.acknowledged, "found": mail.found, "lost": len(mail.lost),
                  "corrupt": len(mail.corrupt), "phantom": len(mail.phantom), "duplicates": len(mail.duplicated),

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 COUNTED = ("failovers", "restarts", "fences", "canary_writes", "blind")
-LISTS = ("violations", "inconclusive", "unexplained", "problems")
+LISTS = ("violations", "inconclusive", "excused", "unexplained", "problems")
 SERVICES = ("smtp", "imap")
 PLAIN_WIDTH = 140
 
@@ -75,7 +75,8 @@ def show(found: dict[str, Any], folder: Path) -> None:
         f"commit {found['commit']}"
     )
     console.print(
-        f"violations {len(found['violations'])}, inconclusive {len(found['inconclusive'])}, not explained "
+        f"violations {len(found['violations'])}, inconclusive {len(found['inconclusive'])}, excused "
+        f"{len(found['excused'])}, not explained "
         f"{len(found['unexplained'])}, canary writes {found['canary_writes']}"
     )
     console.print(
@@ -84,7 +85,7 @@ def show(found: dict[str, Any], folder: Path) -> None:
         f"{mail.get('corrupt', 0)} corrupt, {mail.get('phantom', 0)} phantom; {mail.get('duplicates', 0)} duplicates, "
         f"{mail.get('unknown', 0)} unknown and not there, {mail.get('recovered', 0)} unknown and there"
     )
-    for key in ("violations", "inconclusive", "unexplained", "problems"):
+    for key in LISTS:
         for item in found[key]:
             console.print(f"{key}: {item['lab']}: {item['what']}", markup=False, soft_wrap=True)
     if not found["passed"]:

@@ -166,6 +166,17 @@ def test_what_no_fault_explains_is_told_and_is_no_violation() -> None:
     assert [f.invariant for f in report.unexplained] == ["fence"]
 
 
+def test_an_address_that_an_emergency_stop_could_not_remove_is_counted_apart_when_it_is_told() -> None:
+    stays = hold("n1", "vip 10.0.0.1", 2200, 12_000)
+    on = [r for r in good() if r["kind"] == "released" and r["node"] == "n1" and "vip" in r["data"]["component"]]
+    told = event(10_500, 11, "n1 must be fenced before mail may start elsewhere: vip could not be stopped: timed out")
+    silent = judge(stays, without=lambda r: r in on)
+    assert "S6" in broken(silent) and not silent.excused
+    report = judge(stays, told, without=lambda r: r in on)
+    assert "S6" not in broken(report)
+    assert [finding.invariant for finding in report.excused] == ["S6"]
+
+
 def test_a_lying_device_is_no_fence() -> None:
     report = judge(pdu(15_000, "n2", "1.1.1.1", mode="lie"))
     assert report.fences == 1 and not report.violations
