@@ -1,6 +1,7 @@
 """Planted bugs in what starts, stops, fences and verifies; found by the checkers of the physical truth."""
 
 from functools import partial
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -22,6 +23,8 @@ from hamail.simulation.executor import Executor
 from hamail.simulation.fence_device import FenceDevice
 from hamail.simulation.group import Group
 from hamail.simulation.spec import cluster
+from hamail.simulation.trial.plan import load
+from hamail.simulation.trial.run import Run
 from hamail.simulation.watchdog import Watchdog
 from hamail.simulation.world import World
 from tests.simulation.mutants.mutant import Mutant
@@ -243,6 +246,10 @@ def emergency_keeps_the_order(patch):
     patch.setattr(group_module, "EMERGENCY", ((group_module.Kind.STORAGE, 0.8),))
 
 
+def restart_looks_at_nothing_else(patch):
+    patch.setattr(Group, "_below", lambda self, resource: ())
+
+
 # ---- hunts ----------------------------------------------------------------------------------------------------------
 
 
@@ -338,6 +345,16 @@ def cut_off_with_a_stuck_address(seed):
     assert not left, f"L5: {left} of mail is still there after the lease"
 
 
+def kept(name):
+    """The plan that once found it."""
+    path = Path(__file__).parent.parent / "regressions" / f"{name}.json"
+
+    def hunt(_seed):
+        Run(load(path).plan).go()
+
+    return hunt
+
+
 def M(plant, breaks, hunt, seeds_max=60):
     return Mutant(plant.__name__, breaks, plant, hunt, seeds_max)
 
@@ -376,5 +393,11 @@ MUTANTS = [
     M(half_a_stop_is_reported, "released is said of what is stopped", trouble(F, "move")),
     M(a_start_is_reported_too_early, "the history says only what is true", trouble(F, "move")),
     M(what_has_ended_is_not_told, "what the log must know is told until it knows", trouble(F, "move")),
+    M(
+        restart_looks_at_nothing_else,
+        "nothing is started again without what it stands on",
+        kept("mail_without_its_storage"),
+        seeds_max=1,
+    ),
     M(emergency_keeps_the_order, "an emergency stop is done in time", cut_off_with_a_stuck_address),
 ]
