@@ -209,7 +209,7 @@ class Node:
             yield
 
     def _off(self) -> None:
-        self.switch.unplug(self.name)
+        self.switch.disconnect(self.name)
         # The path first: else the kernel would flush what was not synced when the node's mounts go.
         self.path.kill()
         self.machine.kill()

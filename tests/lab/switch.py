@@ -93,6 +93,11 @@ class Switch:
         """Carrier loss at the host."""
         run("ip", "-n", self.namespace, "link", "set", f"p-{host}", "down", check=False)
 
+    def disconnect(self, host: str) -> None:
+        """For good, until it is attached again: `heal` must not bring a machine back on the wire that is off, since its
+        kernel side, here a namespace, may still hold its addresses for a moment and answer for them."""
+        run("ip", "-n", self.namespace, "link", "set", f"p-{host}", "down", "nomaster", check=False)
+
     def plug(self, host: str) -> None:
         run("ip", "-n", self.namespace, "link", "set", f"p-{host}", "up")
 
