@@ -352,11 +352,11 @@ class Resource:
             if self._mount is not None and is_own(self.spec.agent):
                 return presence.mount_wrong(self._mount) or await self._claim_wrong(self._mount)
             if self._mount is not None:
-                return "" if verify.visible_mounts(self._mount) else await self._denied()
+                return "" if verify.visible_mounts(self._mount) else await self._asked(silence_is_consent=False)
             if verify.processes_left(start.watched, (self._service,), start.cgroups):
                 return ""
             if not is_own(self.spec.agent):
-                return await self._denied()
+                return await self._asked(silence_is_consent=True)
             # Of a unit that is not made of processes there is a control group at most.
             return "" if start.cgroups else "nothing of it runs"
         except OSError as error:
@@ -368,11 +368,15 @@ class Resource:
         c = self._context
         return await presence.claim_wrong(mount, Claim(cluster=c.cluster, group=c.group, epoch=c.epoch, node=c.node))
 
-    async def _denied(self) -> str:
-        """The kernel shows nothing of what an agent of others has started: perhaps it cannot. Does its monitor deny?"""
+    async def _asked(self, *, silence_is_consent: bool) -> str:
+        """The kernel shows nothing of what an agent of others has started, and perhaps cannot. What says its monitor?
+
+        `silence_is_consent`: only a plain no counts; a monitor that fails, or is missing, says nothing.
+        """
         interval_ms = max(MONITOR_INTERVAL_MIN_MS, self.spec.monitor_interval_ms)
         result = await self._run("monitor", self.timeout_ms("monitor"), interval_ms=interval_ms)
-        return result.detail if result.exit_code in (NOT_RUNNING, INSTALLED) else ""
+        denied = result.exit_code in (NOT_RUNNING, INSTALLED)
+        return result.detail if denied or (result.severity is not Severity.OK and not silence_is_consent) else ""
 
     async def _settled(self, wait_ms: float) -> list[str]:
         """`left_over` once the kernel has finished tearing down, or after its time."""

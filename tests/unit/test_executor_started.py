@@ -191,6 +191,7 @@ async def test_a_mount_of_others_that_the_kernel_does_not_show_is_asked_for(fold
         given = {"device": "-U 5f0c", "directory": str(folder / "link"), "does": ":"}
         assert "not running" in await outcome(w, "heartbeat:Filesystem", **given)
         assert await outcome(w, "heartbeat:Filesystem", **given, says="0") == "up"
+        assert "failed" in await outcome(w, "heartbeat:Filesystem", **given, says="1"), "the kernel shows most mounts"
 
 
 async def test_a_claim_that_cannot_be_read_in_time_is_none(monkeypatch, tmp_path):

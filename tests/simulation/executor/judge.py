@@ -47,6 +47,7 @@ class Judge:
         self.started = {}  # (group, resource) -> status of its last start, None while it runs
         self.stopped = set()  # a stop has ended since the last start
         self.empty = set()  # its last start said that it worked and had done nothing
+        self.doubtful = set()
         self.restarting = {}  # group -> resources
         self.waiting = {}  # (what, key) -> since when an answer is due
         self.fences = {}  # order -> accepted at
@@ -157,13 +158,13 @@ class Judge:
             return
         if x.name == "start":
             self.started[x.owner] = status
-            if (
-                status in (0, 190)
-                and not x.is_up()
-                and not self._works_on(x.owner)
-                and not self._only_its_agent_knows(x)
-            ):
-                self.empty.add(x.owner)
+            if status in (0, 190) and not x.is_up() and not self._works_on(x.owner):
+                # Of a service of others without a process its monitor alone knows, and only when it says no.
+                (self.doubtful if x.agent == "heartbeat/daemon" else self.empty).add(x.owner)
+        elif x.name == "monitor" and status in (5, 7) and x.owner in self.doubtful:
+            self.empty.add(x.owner)
+        elif x.name == "monitor" and status in (0, 190) and x.agent == "heartbeat/Filesystem":
+            self.empty.discard(x.owner)  # it lies; but the kernel need not show every mount of others
         elif x.name == "stop":
             self.stopped.add(x.owner)
 
@@ -178,15 +179,12 @@ class Judge:
                 self.fail(f"{x.resource} of {x.group} starts before {name} is up")
         self.started[x.owner] = None
         self.empty.discard(x.owner)
+        self.doubtful.discard(x.owner)
         self.stopped.discard(x.owner)
 
     def _works_on(self, owner):
         """A process of it that is no service yet: whoever sees it cannot know what it will do."""
         return any(p.owner == owner and p.role == "child" for p in self.w.kernel.procs.values())
-
-    def _only_its_agent_knows(self, x):
-        """A service of others without a process: its monitor is believed, and may be wrong."""
-        return x.agent == "heartbeat/daemon" and "wrong" in self.w.faults.actions
 
     def _stop_begins(self, x):
         spec = self.specs[x.group]

@@ -73,6 +73,13 @@ def no_verification(m):
     m.setattr(resource.Resource, "left_over", left_over)
 
 
+def start_is_believed(m):
+    async def missing(_self, _start):
+        return ""
+
+    m.setattr(resource.Resource, "_missing", missing)
+
+
 def failed_stop_is_stopped(m):
     right = resource.Resource.stop
 
@@ -219,6 +226,7 @@ MUTANTS = [
     Mutant(
         "stop_not_verified", "A stop is verified whatever the agent's exit code.", no_verification, hunt, quick=(1,)
     ),
+    Mutant("start_is_believed", "A start is verified whatever it says.", start_is_believed, hunt, quick=(1,)),
     Mutant(
         "failed_stop_is_stopped", "A failed or timed-out stop is not stopped.", failed_stop_is_stopped, hunt, quick=(1,)
     ),
