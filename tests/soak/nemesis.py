@@ -114,8 +114,8 @@ class Nemesis:
     # Processes
 
     def _signal(self, node: Node, signal: str, process: str) -> str:
-        """Returns the ids of the processes. Raises NodeError when it does not run: systemd calls that 0, which to `kill`
-        means the group of the one who asks, and a stopped nsenter keeps the whole node from ending."""
+        """Returns the ids of the processes. Raises NodeError when it does not run: systemd calls that 0, which to
+        `kill` means the group of the one who asks, and a stopped nsenter keeps the whole node from ending."""
         pids = f"pids=$(echo {PROCESS[process]} | tr ' ' '\\n' | grep -vx 0)"
         return node.run(f'{pids}; test -n "$pids" && kill -{signal} $pids && echo $pids', timeout_s=10).stdout
 
