@@ -106,9 +106,13 @@ class Group:
         before = {task for n, task in self._restarts.items() if n in related}
         task = asyncio.create_task(self._restart(self._resources[name], before), name=f"restart {name}")
         self._restarts[name] = task
-        task.add_done_callback(lambda _done: self._restarts.pop(name, None))
+        task.add_done_callback(lambda done: self._restart_over(name, done))
         self._track(task)
         return ""
+
+    def _restart_over(self, name: str, task: "asyncio.Task[None]") -> None:
+        if self._restarts.get(name) is task:
+            del self._restarts[name]
 
     def hands_off(self, on: bool) -> None:
         """Maintenance: watch nothing. Afterwards take everything for up and look at once."""
@@ -428,6 +432,7 @@ class Group:
                 detail = detail or "; ".join(left.get(name, [])) or await self._start_again(name)
         if not detail:
             log.info("restarted %s in %d ms", resource.spec.name, (boottime_ns() - began_ns) // NS_PER_MS)
+        self._restarts.pop(resource.spec.name, None)  # whoever is told may ask for the next one at once
         self._tell(
             ResourceRestarted(
                 group=self.spec.name,
