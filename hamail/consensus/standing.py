@@ -49,6 +49,7 @@ class Standing:
         self._ask_until_ns: int | None = None  # None: before the first tick
         self._asked_ns: int | None = None
         self._asked_by: set[NodeName] = set()  # peers that have told this life what they know
+        self._introduced: set[NodeName] = set()  # peers that were given an answer: they listen to this life
         self._strange: set[NodeName] = set()  # peers that have spoken in a life that is new
         self._seen = dict.fromkeys(self._peers, 0)  # sequence of the last payload, in the life that is known
         self._terms: dict[NodeName, int] = {}  # of peers, heard since the doubt
@@ -94,6 +95,7 @@ class Standing:
         self._asked_by.add(peer)
         self._settle()
         self._link.post(peer, Answer(*told))
+        self._introduced.add(peer)
 
     def _doubt(self, peer: NodeName, told: Mark) -> None:
         if not self._journal.rejoining.pending:
@@ -108,6 +110,10 @@ class Standing:
         self._journal.doubt(told)
         self._terms.clear()
         self._stand_down()
+
+    def is_heard_by(self, peer: NodeName) -> bool:
+        """Whether `peer` listens to what is posted from now on. What came before the answer, it has dropped."""
+        return peer in self._introduced
 
     # ------------------------------------------------------------------ what is asked
 

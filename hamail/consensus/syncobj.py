@@ -303,7 +303,7 @@ class SyncObjConsensus:
         if leader != self._last_leader:
             self._last_leader = leader
             self._proposals.lose_sent_elsewhere(leader)
-        if not self._proposals.has_unsent:
+        if not self._proposals.has_unsent or (leader != self._node and not self._standing.is_heard_by(leader)):
             return
         for proposed in self._proposals.to_send(leader, self._now_ns):
             if leader == self._node:

@@ -216,3 +216,21 @@ def test_one_sync_for_a_batch_and_none_while_idle():
     c.run(200)
     assert len(results) == 50
     assert all(disk.syncs - before[name] <= 3 for name, disk in c.disks.items())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_voter_that_has_just_started_is_heard_at_its_first_word(seed):
+    """Its peers listen to a new life only after it has answered for its journal: what it proposes waits for that.
+
+    A proposal that they drop is unknown for the whole time limit, and a node that does not catch up loses its lease.
+    """
+    c = Cluster(seed=seed, delay_ms=40)  # the leader is heard before it has answered
+    leader = c.elect()
+    follower = next(name for name in c.names if name != leader)
+    for i in range(5):
+        c.kill(follower)
+        c.boot(follower)
+        results = []
+        c.nodes[follower].propose(note(f"barrier{i}"), results.append)
+        assert c.run(TIMINGS.propose_ms // 2, lambda: bool(results)), "it was not heard"
+        assert isinstance(results[0], Outcome) and results[0].accepted
