@@ -90,7 +90,8 @@ def _attention(status: Status) -> Iterator[RenderableType]:
         )
     elif maintenance.suspended:
         text = (
-            f"maintenance is off, but the dead-man's switch of {listed(maintenance.suspended)} may still be suspended"
+            f"maintenance is off, but the dead-man's switch of {listed(maintenance.suspended)} may still be suspended;"
+            " if it stays so, switch that node off"
         )
         yield _point(text, POOR)
     for warning in status.warnings:

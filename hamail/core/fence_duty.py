@@ -64,10 +64,12 @@ class FenceDuty:
     def _check_devices(self) -> None:
         e, spec = self.l.e, self.l.e.state.spec
         for d in spec.fencing.values():
-            targets = {n: plug for n, plug in d.targets.items() if e.me in spec.fence_executors(d, n)}
-            if not targets or e.now_ns < self._check_ns.get(d.name, 0):
+            if e.now_ns < self._check_ns.get(d.name, 0):
                 continue
             self._check_ns[d.name] = e.now_ns + e.timings.fence_check_ms * MS
+            targets = {n: plug for n, plug in d.targets.items() if e.me in spec.fence_executors(d, n)}
+            if not targets:
+                continue
             self.l.ask(
                 a.CheckFence(
                     id=self.l.next_id(),

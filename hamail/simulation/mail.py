@@ -46,8 +46,9 @@ class Verdict(Struct, kw_only=True):
 class Clients:
     """Of one group. `begin` once; `audit` when all is well again."""
 
-    def __init__(self, world: "World", group: GroupName) -> None:
+    def __init__(self, world: "World", group: GroupName, every_ms: int = EVERY_MS) -> None:
         self._w = world
+        self._every_ms = every_ms
         self.group = group
         self.ok: dict[int, int] = {}  # mail -> UID that the client was told, 0: none
         self.failed: set[int] = set()
@@ -63,7 +64,7 @@ class Clients:
         self._stopped = False
 
     def begin(self) -> None:
-        self._w.agenda.after_ms(EVERY_MS, self._beat)
+        self._w.agenda.after_ms(self._every_ms, self._beat)
 
     def stop(self) -> None:
         """No new mail; what is under way is brought to its end."""
@@ -79,7 +80,7 @@ class Clients:
         if server is not None:
             self._talk(server[0])
         if not self._stopped or self._delivered or self._under_way is not None:
-            self._w.agenda.after_ms(EVERY_MS, self._beat)
+            self._w.agenda.after_ms(self._every_ms, self._beat)
 
     def _find_server(self) -> tuple[Mount, int] | None:
         """Where the address leads, if somebody answers there who has the mail store."""

@@ -16,7 +16,7 @@ from hamail.simulation.checkers.claims import Hazard
 from hamail.simulation.fence_device import FenceDevice
 from hamail.simulation.logs.build import LogKind, build
 from hamail.simulation.machine import Machine
-from hamail.simulation.mail import Clients
+from hamail.simulation.mail import EVERY_MS, Clients
 from hamail.simulation.network import Network
 from hamail.simulation.storage import Lun
 from hamail.simulation.switch import Switch
@@ -88,9 +88,9 @@ class World:
             self.luns[group] = Lun(group, rng, self.checker.gate)
         return self.luns[group]
 
-    def begin_mail(self, group: GroupName) -> Clients:
+    def begin_mail(self, group: GroupName, every_ms: int = EVERY_MS) -> Clients:
         """Clients send and read from now on."""
-        clients = self.clients[group] = Clients(self, group)
+        clients = self.clients[group] = Clients(self, group, every_ms)
         clients.begin()
         return clients
 

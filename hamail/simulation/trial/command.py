@@ -16,8 +16,10 @@ from msgspec import Struct
 
 from hamail.model.spec import Requirement
 from hamail.simulation.checker import Violation
+from hamail.simulation.logs.build import LogKind
 from hamail.simulation.logs.quiet import quiet
 from hamail.simulation.trial.draw import draw
+from hamail.simulation.trial.pace import PACES, Pace, pace_of, plan
 from hamail.simulation.trial.plan import Plan, load
 from hamail.simulation.trial.report import progress, table
 from hamail.simulation.trial.run import Run
@@ -42,14 +44,15 @@ class Choice(Struct, frozen=True):
     only: tuple[str, ...] = ()
     log: str = ""
     requires: str = ""
+    pace: str = ""
 
     def plan(self, seed: int) -> Plan:
-        return draw(
-            seed,
-            self.only,
-            self.log or None,  # type: ignore[arg-type]  # argparse has checked it
-            Requirement(self.requires) if self.requires else None,
-        )
+        log: LogKind | None = self.log or None  # type: ignore[assignment]  # argparse has checked it
+        requires = Requirement(self.requires) if self.requires else None
+        if self.only:
+            return draw(seed, self.only, log, requires)
+        pace: Pace = self.pace or pace_of(seed)  # type: ignore[assignment]  # argparse has checked it
+        return plan(seed, pace, log, requires)
 
 
 def say(words: str) -> None:
@@ -120,6 +123,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", type=Path, default=BUILD / "simulate.json")
     parser.add_argument("--log", choices=("perfect", "raft", "malicious"), default="")
     parser.add_argument("--requires", choices=[str(r) for r in Requirement], default="")
+    parser.add_argument("--pace", choices=PACES, default="", help="how fast faults follow each other; mixed by default")
     parser.add_argument("--only", nargs="*", default=(), help="these kinds of faults only")
     parser.add_argument("--no-shrink", action="store_true")
     parser.add_argument("--plan", type=Path, help="run the plan in this file instead, and tell it")
@@ -130,7 +134,7 @@ def main(arguments: list[str]) -> int:
         say(timeline(regression.plan, regression))
         return 0
     structlog.configure(processors=[_unsaid])
-    choice = Choice(tuple(given.only), given.log, given.requires)
+    choice = Choice(tuple(given.only), given.log, given.requires, given.pace)
     began_s = time.monotonic()
     total, failed = simulate(choice, given.first, given.seeds, given.hours, given.jobs)
     say(table(total, given.first, time.monotonic() - began_s))

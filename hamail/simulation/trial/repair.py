@@ -85,6 +85,7 @@ class Operators:
         self._world.agenda.after_ms(self._look_ms, self._look)
         if self._world.peace:
             self._see_to_disks()
+            self._see_to_suspended()
         state = self._world.state
         at_ms = self._world.wall_ms
         if state.maintenance.on:
@@ -101,6 +102,13 @@ class Operators:
             daemon = machine.daemon
             if machine.powered and not machine.disk_hangs and daemon is not None and daemon.engine.problem:
                 renew(machine)
+
+    def _see_to_suspended(self) -> None:
+        """Who cannot hear that maintenance is over may hold its groups for ever; status warns of it by name."""
+        maintenance = self._world.state.maintenance
+        for name in maintenance.suspended if not maintenance.on else ():
+            if self._world.machines[name].disk_hangs:
+                self._world.power_off(name)
 
     def _see_to(self, name: GroupName) -> None:
         g, at_ms = self._world.state.group(name), self._world.wall_ms

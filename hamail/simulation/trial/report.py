@@ -29,6 +29,7 @@ def table(total: Tally, first: int, wall_s: float) -> str:
         ("simulated hours", f"{hours:.1f}"),
         ("faults injected", f"{sum(total.faults.values())}"),
         ("failovers completed", f"{total.failovers}"),
+        ("mails acknowledged", f"{total.mails}"),
         ("came back in place", f"{total.returns}"),
         ("ordered moves", f"{total.ordered}"),
         (

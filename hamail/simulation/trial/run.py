@@ -9,6 +9,7 @@ from hamail.model.ids import NodeName
 from hamail.model.state import Phase
 from hamail.simulation.agenda import MS
 from hamail.simulation.checker import Violation
+from hamail.simulation.checkers.mail import audit
 from hamail.simulation.faults import KINDS, Fault
 from hamail.simulation.trial.plan import Plan
 from hamail.simulation.trial.repair import Operators, break_for_good, mend_links, repair_devices, repair_machine
@@ -19,6 +20,8 @@ LAST_ORDERS_MS = 9000  # what was proposed late is committed by then
 AUDIT_TAKEOVERS = 10
 OPERATORS_LOOK_MS = 3000
 LOOK_MOVES_EVERY = 20  # faults
+AUDIT_EVERY = 200  # faults: each audit reads every mail that there is
+LAST_MAIL_MS = 10_000  # what is under way is brought to its end
 
 
 class NoProgress(Violation):
@@ -55,6 +58,9 @@ class Run:
         world = self.world
         world.start_all()
         world.run_until(self._well, recovery_ms(self.plan.settings.requires, self.plan.settings.timings()))
+        if every_ms := self.plan.settings.mail_every_ms:
+            for name in world.groups:
+                world.begin_mail(name, every_ms)
         begins_ns = world.now_ns
         for fault in self.plan.faults:
             world.agenda.at(begins_ns + fault.at_ms * MS, partial(self._strike, fault))
@@ -81,6 +87,8 @@ class Run:
         self.tally.faults[fault.kind] = self.tally.faults.get(fault.kind, 0) + 1
         if self._struck % LOOK_MOVES_EVERY == 0:
             self._moves.look(self.world.state)
+        if self._struck % AUDIT_EVERY == 0:
+            self._audit_mail()
         KINDS[fault.kind].strike(self.world, **fault.parameters)
 
     # ---- afterwards ---------------------------------------------------------------------------------------------
@@ -133,6 +141,18 @@ class Run:
             now = (world.active_on(name), world.state.group(name).epoch)
             if now != place:
                 raise NoProgress(f"{name} left {place} for {now} although nothing was wrong\n{world.recent()}")
+        for clients in world.clients.values():
+            clients.stop()
+        world.run_ms(LAST_MAIL_MS)
+        self._audit_mail()
+        world.checker.look()
+        self.tally.mails += sum(clients.acknowledged for clients in world.clients.values())
+
+    def _audit_mail(self) -> None:
+        """Where a group is served, everything that was acknowledged is there. The next look raises."""
+        for name, clients in self.world.clients.items():
+            if self.world.active_on(name) is not None:
+                audit(self.world, clients)
 
     def _well(self) -> bool:
         state = self.world.state

@@ -28,6 +28,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     returns_ms: dict[NodeName, int] = {}  # until somebody switches a node on again
     start_ms: dict[NodeName, int] = {}
     stop_ms: dict[NodeName, int] = {}
+    mail_every_ms: int = 0  # each client's pause between two steps of a mail; 0 = no clients
 
     def spec(self) -> ClusterSpec:
         return cluster(

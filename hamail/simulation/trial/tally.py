@@ -16,6 +16,7 @@ class Tally(Struct, kw_only=True):
     failovers: int = 0  # a group came up on another node after something had failed
     returns: int = 0  # it came up again where it had been
     ordered: int = 0  # moves that somebody had ordered
+    mails: int = 0  # acknowledged to simulated clients, in trials that came to their last audit
     recovered_ms: list[int] = field(default_factory=list)  # a healthy core served again, since it was healed
     violations: int = 0
     cpu_s: float = 0.0
@@ -29,6 +30,7 @@ class Tally(Struct, kw_only=True):
         self.failovers += other.failovers
         self.returns += other.returns
         self.ordered += other.ordered
+        self.mails += other.mails
         self.recovered_ms += other.recovered_ms
         self.violations += other.violations
         self.cpu_s += other.cpu_s
