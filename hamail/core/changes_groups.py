@@ -21,9 +21,9 @@ def owned_at(d: Draft, group: GroupName, node: NodeName, epoch: Epoch) -> None:
 def free(d: Draft, group: GroupName, evidence: Evidence) -> None:
     """Nobody holds the group any more, and this is why that is certain."""
     g = d.group(group)
+    assert g.owner is not None
     d.set_group(group, owner=None, former=g.owner, evidence=evidence, released_epoch=g.epoch, stuck=False)
-    if g.owner is not None:
-        _fence_over(d, g.owner)
+    _fence_over(d, g.owner)
 
 
 def _fence_over(d: Draft, node: NodeName) -> None:

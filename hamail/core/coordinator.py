@@ -33,10 +33,8 @@ def decide(state: ClusterState, facts: Facts, t: Timings) -> tuple[c.AnyCommand,
 
 def _for_group(state: ClusterState, facts: Facts, name: GroupName, t: Timings) -> list[c.AnyCommand]:
     g = state.group(name)
-    if g.phase is Phase.IDLE:
+    if g.owner is None:  # idle, and only then
         return _grant(state, facts, name, g)
-    if g.owner is None:
-        return []
     if g.phase in HELD and facts.node(g.owner).suspected:
         return _lost(state, facts, name, g.owner)
     if g.phase in HELD:

@@ -153,9 +153,7 @@ class Draft:
 
     def give_up(self, name: GroupName) -> None:
         """The open move has ended nowhere."""
-        g = self.group(name)
-        if g.move:
-            self._change_move(g.move, result="failed")
+        self._change_move(self.group(name).move, result="failed")
         self.set_group(name, move=0, target=None)
 
     def stamp(

@@ -11,13 +11,15 @@ from hamail.model.state import ClusterState, Phase
 if TYPE_CHECKING:
     from hamail.core.local import Local
 
+Report = c.Started | c.Failed | c.StartFailed | c.StopFailed | c.Released | c.FenceDone
+
 
 class Reports:
     def __init__(self, local: "Local") -> None:
         self.l = local
-        self._open: dict[str, c.AnyCommand] = {}
+        self._open: dict[str, Report] = {}
 
-    def tell(self, key: str, command: c.AnyCommand) -> None:
+    def tell(self, key: str, command: Report) -> None:
         """Tell the log, again and again until it knows."""
         self._open[key] = command
         self.l.e.propose(key, command)
@@ -68,13 +70,11 @@ class Reports:
                 self.stop_failed(name, g.epoch, "", why)
 
 
-def is_news(state: ClusterState, me: NodeName, command: c.AnyCommand) -> bool:
+def is_news(state: ClusterState, me: NodeName, command: Report) -> bool:
     """Would the log learn something from this report of `me`?"""
     if isinstance(command, c.FenceDone):
         order = state.node(command.target).fence
         return order is not None and order.id == command.order
-    if not isinstance(command, c.Started | c.Failed | c.StartFailed | c.StopFailed | c.Released):
-        return False
     g = state.group(command.group)
     if g.epoch != command.epoch or g.owner != me:
         return False

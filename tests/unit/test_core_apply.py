@@ -286,3 +286,38 @@ def test_diagram_has_every_phase_and_event():
     assert all(str(p) in drawn for p in Phase)
     assert all(str(w) in drawn for w in transitions.What)
     assert drawn.startswith("stateDiagram-v2")
+
+
+@pytest.mark.parametrize(
+    ("state", "command", "why"),
+    [
+        (began(), grant("n9"), "there is no node n9"),
+        (run(active(), c.SetMaintenance(at_ms=0, on=True), start=20), LOST, "in maintenance"),
+        (
+            run(active(), c.SetMaintenance(at_ms=0, on=True), start=20),
+            c.Failed(at_ms=0, group="mail", node="n1", epoch=10, resource="postfix", detail="x"),
+            "in maintenance",
+        ),
+        (
+            run(
+                began(replace(cluster(), groups={"mail": replace(cluster().groups["mail"], nodes=("n1",))})),
+                grant(),
+                c.StartFailed(at_ms=0, group="mail", node="n1", epoch=10, resource="store", clean=True, detail="x"),
+                c.SetMaintenance(at_ms=0, on=True),
+            ),
+            c.Retry(at_ms=0, group="mail", expected_epoch=10),
+            "in maintenance",
+        ),
+    ],
+)
+def test_what_is_rejected_and_why(state, command, why):
+    after, outcome = apply(state, 50, command)
+    assert not outcome.accepted and why in outcome.reasons[0]
+    assert after == replace(state, applied=50)
+
+
+def test_a_group_comes_up_also_when_the_record_of_its_move_has_left_the_history():
+    state = run(began(), grant())
+    forgotten = replace(state, moves=())
+    up = run(forgotten, c.Started(at_ms=0, group="mail", node="n1", epoch=10), start=20)
+    assert (up.group("mail").phase, up.group("mail").move, up.moves) == (Phase.ACTIVE, 0, ())

@@ -9,7 +9,7 @@ from hamail.core.engine import Engine
 from hamail.core.local import STOP_RETRY_MS
 from hamail.model import actions as a
 from hamail.model import commands as c
-from hamail.model.messages import Heartbeat, LeaseAnswer, LeaseRequest, ReleaseAnswer, ReleaseRequest
+from hamail.model.messages import Heartbeat, LeaseAnswer, LeaseRequest, Raft, ReleaseAnswer, ReleaseRequest
 from hamail.model.spec import Requirement
 from hamail.model.state import Evidence, Incarnation
 from hamail.simulation.spec import cluster
@@ -296,3 +296,94 @@ def test_a_failure_told_in_doubt_is_told_again_when_the_owner_keeps_the_group():
     b.commit(c.OwnerBack(at_ms=0, group="mail", node="n1", epoch=b.epoch))
     b.tick(1000)
     assert b.take(c.Failed)
+
+
+def status(b):
+    return b.e.local.held["mail"]
+
+
+def test_late_words_about_another_grant_change_nothing():
+    b = Bench().joined().granted().leased().up()
+    before = status(b)
+    old = b.epoch - 1
+    b.notice(a.ResourceUp(group="mail", epoch=old, resource="postfix", agent="x", at_ms=0, took_ms=1))
+    b.notice(a.GroupUp(group="mail", epoch=old, took_ms=1))
+    b.notice(a.GroupUp(group="lists", epoch=b.epoch, took_ms=1))
+    b.tick(1000)
+    assert status(b) == before and "lists" not in b.e.local.held
+    assert not b.take(c.Started)
+
+
+def test_a_group_that_comes_up_while_it_is_being_stopped_is_still_being_stopped():
+    b = Bench().joined().granted().leased()
+    b.commit(c.SetStandby(at_ms=0, node="n1", standby=True))
+    b.tick()
+    assert b.take(a.StopGroup)
+    b.notice(a.GroupUp(group="mail", epoch=b.epoch, took_ms=1))
+    assert status(b).state == "stopping"
+
+
+def test_a_start_of_which_nothing_is_known_is_stopped():
+    b = Bench().joined().granted().leased()
+    assert b.take(a.StartGroup)
+    del b.e.local.held["mail"]
+    b.forget()
+    b.tick()
+    assert "nothing is known" in b.take(a.StopGroup)[-1].why
+    b.notice(a.GroupDown(group="mail", epoch=b.epoch, took_ms=1))
+    assert b.take(c.Released)
+
+
+def test_a_refused_stop_of_what_is_not_held_is_asked_for_again():
+    b = Bench().joined().granted().leased()
+    del b.e.local.held["mail"]
+    b.tick()
+    asked = b.take(a.StopGroup)[-1]
+    b.notice(a.Refused(id=asked.id, why="busy"))
+    assert "mail" not in b.e.local.held
+    b.forget()
+    b.tick(STOP_RETRY_MS)
+    assert b.take(a.StopGroup)
+
+
+def test_a_refused_fence_is_a_failed_one():
+    b = Bench(Requirement.FENCING, levels=1).joined()
+    b.peers_are_there()
+    assert b.commit(c.Join(at_ms=0, node="n2", incarnation=Incarnation("boot-2", "x2"))).accepted
+    granted = c.Grant(at_ms=0, group="mail", node="n2", expected_epoch=0, evidence=Evidence.NEVER_OWNED)
+    assert b.commit(granted).accepted
+    lost = c.OwnerLost(at_ms=0, group="mail", node="n2", epoch=b.index, silent_ms=1, voters=("n1", "n3"))
+    assert b.commit(lost).accepted
+    assert b.commit(c.OrderFence(at_ms=0, target="n2", device="pdu", by="n1")).accepted
+    b.tick()
+    run = b.take(a.RunFence)[-1]
+    b.notice(a.Refused(id=run.id, why="16 fences are running already"))
+    told = b.take(c.FenceDone)[-1]
+    assert (told.order, told.ok, told.detail) == (run.order, False, "16 fences are running already")
+
+
+def notes(b):
+    return [x.text for x in b.did if isinstance(x, fx.Note)]
+
+
+@pytest.mark.parametrize(
+    ("removed", "said"),
+    [(True, "192.0.2.9 of mail was found here"), (False, "192.0.2.9 of mail was found here, and stays")],
+)
+def test_what_was_found_where_it_should_not_be_is_told(removed, said):
+    b = Bench().joined()
+    b.notice(a.Stray(group="mail", what="192.0.2.9", removed=removed))
+    assert said in notes(b)
+
+
+def test_why_a_watchdog_is_not_armed_is_told():
+    b = Bench()
+    b.notice(
+        a.Welcome(incarnation=LIFE, groups={}, watchdog=a.WatchdogStatus(detail="/dev/watchdog is busy"), clean=True)
+    )
+    assert "/dev/watchdog is busy" in notes(b)
+
+
+def test_messages_of_the_log_are_not_for_the_engine():
+    with pytest.raises(AssertionError, match="consensus adapter"):
+        Bench().hear("n2", Raft(payload=b""))

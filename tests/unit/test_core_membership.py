@@ -106,3 +106,12 @@ def test_silence_that_was_allowed_counts_for_nothing_and_what_follows_does():
     m = membership.hear(m, "n2", beat({"n1": 0}), at(5000))
     assert not membership.suspected(m, "n1", at(5500), T)
     assert membership.missed(m, "n1", at(6000), T)
+
+
+def test_nobody_misses_itself_and_a_majority_of_the_others_may():
+    m = membership.begin("n3", VOTERS, 0)
+    for name in ("n1", "n2"):
+        m = membership.hear(m, name, beat({"n3": T.detection_ms}), 0)
+    assert not membership.missed(m, "n3", at(60_000), T)
+    assert membership.accusers(m, "n3", 0, T) == ("n1", "n2")
+    assert membership.suspected(m, "n3", 0, T)

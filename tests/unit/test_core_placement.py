@@ -9,6 +9,7 @@ from hamail.core import ordering, placement
 from hamail.core.facts import Facts, NodeFacts
 from hamail.model import commands as c
 from hamail.model.spec import ResourceSpec
+from hamail.simulation.spec import cluster
 from tests.unit.test_core_apply import active, began, run
 
 GOOD = NodeFacts(alive=True, ready=True)
@@ -88,3 +89,10 @@ def test_a_cycle_is_named():
     b = ResourceSpec(name="b", agent="x", after=("a",))
     with pytest.raises(ValueError, match="a, b"):
         ordering.waves((a, b, ResourceSpec(name="free", agent="x")))
+
+
+def test_a_mail_node_that_is_not_listed_for_the_group_may_not_have_it():
+    spec = cluster(("n1", "n2", "n4"))
+    state = began(replace(spec, groups={"mail": replace(spec.groups["mail"], nodes=("n1", "n2"))}))
+    assert placement.refusal(state, facts(n4=GOOD), "mail", "n4") == "it is not listed in the nodes of mail"
+    assert placement.refusal(state, facts(), "mail", "n2") == ""

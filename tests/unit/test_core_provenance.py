@@ -119,3 +119,8 @@ def test_a_sender_that_is_no_member_is_not_heard():
     ]
     assert all(engine.message("n9", message, 2 * MS, 0) == [] for message in said)
     assert engine.message("n2", said[0], 2 * MS, 0), "a member is answered"
+
+
+@pytest.mark.parametrize("command", OF_OPERATORS, ids=lambda x: type(x).__name__)
+def test_every_other_order_is_taken_on_a_witness_as_well(command):
+    assert operator_refusal(state(), "n3", command) == ""

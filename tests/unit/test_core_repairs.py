@@ -149,3 +149,12 @@ def test_a_refused_restart_counts_as_a_failed_one():
     b.tick(PAUSE_MS)
     assert asked(b) == ["postfix"]
     assert b.e.local.repairs._why["mail", "postfix"].endswith("the group is being stopped")
+
+
+def test_what_fails_of_a_group_that_has_left_the_configuration_is_not_repaired():
+    b = up()
+    fails_later = a.ResourceFailed(group="mail", epoch=b.epoch, resource="postfix", detail="x", fatal=False)
+    b.e.state = replace(b.e.state, spec=replace(b.e.state.spec, groups={}))
+    b.notice(fails_later)
+    b.tick(PAUSE_MS)
+    assert asked(b) == [] and not b.take(c.Failed)

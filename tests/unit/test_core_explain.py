@@ -1,0 +1,149 @@
+"""What an operator is told: why a group is where it is, and what is one failure away from an outage."""
+
+import pytest
+from msgspec.structs import replace
+
+from hamail.core import explain
+from hamail.core.facts import Facts, NodeFacts
+from hamail.model import commands as c
+from hamail.model.spec import Requirement
+from hamail.simulation.spec import cluster
+from tests.unit.test_core_apply import EXPIRED, LOST, active, began, grant, run
+
+GOOD = NodeFacts(alive=True, ready=True, watchdog_armed=True)
+SILENT = NodeFacts(silent_ms=2500)
+
+
+def facts(retry_in_ms=None, **nodes):
+    known = {"n1": GOOD, "n2": GOOD, "n3": GOOD, **nodes}
+    return Facts(now_ns=0, at_ms=0, me="n3", nodes=known, settled=True, retry_in_ms=retry_in_ms or {})
+
+
+def failed_everywhere():
+    """Neither node could start it: it is idle, and waits for the next try."""
+    first = {"at_ms": 0, "group": "mail", "resource": "store", "clean": True, "detail": "no device"}
+    state = run(began(), grant(), c.StartFailed(**first, node="n1", epoch=10))
+    released = state.group("mail").evidence
+    return run(state, grant("n2", 10, released), c.StartFailed(**first, node="n2", epoch=12), start=12)
+
+
+# ---- warnings
+
+
+def test_a_healthy_cluster_warns_of_nothing():
+    assert explain.warnings(active(), facts()) == ()
+
+
+@pytest.mark.parametrize(
+    ("node", "heard", "said"),
+    [
+        ("n2", SILENT, "n2 has not been heard for 2.5 s"),
+        ("n3", SILENT, "witness n3 has not been heard for 2.5 s"),
+        ("n2", replace(GOOD, ready=False, detail="its disk is full"), "n2 is not ready: its disk is full"),
+        ("n2", replace(GOOD, fence_ready={"pdu": "no answer"}), "n2 could not fence with pdu: no answer"),
+    ],
+)
+def test_a_node_that_is_not_as_it_should_be_is_named(node, heard, said):
+    assert said in explain.warnings(active(), facts(**{node: heard}))
+
+
+def test_a_device_that_works_is_no_warning():
+    assert explain.warnings(active(), facts(n2=replace(GOOD, fence_ready={"pdu": ""}))) == ()
+
+
+def test_a_group_without_anybody_to_take_over_is_a_warning():
+    alone = "mail has no standby: if n1 fails, mail stops"
+    assert alone in explain.warnings(active(), facts(n2=SILENT))
+    standby = run(active(), c.SetStandby(at_ms=0, node="n2", standby=True), start=20)
+    assert set(explain.warnings(standby, facts())) == {alone, "n2 is in standby"}
+    idle = explain.warnings(began(), facts(n1=SILENT, n2=SILENT))
+    assert alone not in idle, "nobody has it, so nobody can lose it"
+
+
+def test_a_group_that_runs_nowhere_says_when_it_is_tried_again():
+    found = explain.warnings(failed_everywhere(), facts(retry_in_ms={"mail": 29_001}))
+    assert "mail could not be started anywhere; next try in 30 s; hamailctl clear mail tries at once" in found
+
+
+def test_maintenance_is_a_warning():
+    state = run(active(), c.SetMaintenance(at_ms=0, on=True), start=20)
+    assert "maintenance is on: nobody takes over if a node fails" in explain.warnings(state, facts())
+
+
+def test_less_than_fencing_is_said_with_the_reason_that_was_given():
+    state = active(cluster(requires=Requirement.LEASE, levels=0))
+    assert explain.warnings(state, facts()) == ("mail runs without fencing (reason given: a simulation)",)
+
+
+def test_a_watchdog_that_is_relied_upon_must_be_armed():
+    unarmed = "mail relies on watchdogs, and n1 has none armed: if it is lost, only you can decide"
+    state = active(cluster(requires=Requirement.WATCHDOG, levels=0))
+    assert unarmed in explain.warnings(state, facts())
+    armed = replace(state, nodes={**state.nodes, "n1": replace(state.node("n1"), watchdog_armed=True)})
+    assert unarmed not in explain.warnings(armed, facts())
+
+
+# ---- why
+
+
+def test_an_unknown_group_is_answered_with_those_that_there_are():
+    assert explain.why(began(), facts(), "post") == ("There is no group post. Groups: mail.",)
+    empty = replace(began(), spec=replace(cluster(), groups={}))
+    assert explain.why(empty, facts(), "mail") == ("There is no group mail. Groups: none.",)
+
+
+def test_a_running_group_tells_who_could_take_over():
+    lines = explain.why(active(), facts(n2=SILENT), "mail")
+    assert lines[0] == "mail runs on n1 since 1970-01-01 00:00:00 UTC (epoch 10)."
+    assert "n2 could not take over: it has not been heard for 2.5 s." in lines
+    assert not any(line.startswith("n3") for line in lines), "a witness is not in the list of the group"
+    assert any(line.startswith("n2 could take over") for line in explain.why(active(), facts(), "mail"))
+
+
+def test_a_group_that_nobody_may_have_tells_why_of_each_node():
+    lines = explain.why(failed_everywhere(), facts(retry_in_ms={"mail": 1000}), "mail")
+    assert lines[0] == "mail is not running: nobody owns it."
+    assert any(line.startswith("  n1: mail failed there") for line in lines)
+    assert "mail could not be started anywhere; next try in 1 s; hamailctl clear mail tries at once." in lines
+
+
+def test_a_group_that_will_be_granted_in_a_moment_gives_no_reasons_against_it():
+    lines = explain.why(began(), facts(), "mail")
+    assert not any("may have" in line or "take over" in line for line in lines)
+
+
+def test_a_lost_owner_that_could_not_be_fenced_is_told():
+    order = c.OrderFence(at_ms=0, target="n1", device="pdu", by="n2")
+    done = c.FenceDone(at_ms=0, target="n1", order=21, ok=False, detail="no answer")
+    lines = explain.why(run(active(), LOST, order, done, start=20), facts(n1=SILENT), "mail")
+    assert "Fencing has not succeeded yet: Fencing n1 with pdu failed: no answer." in lines
+    assert lines[0] == "mail is not available: n1 must be fenced before another node may start it."
+
+
+def test_the_last_move_is_told_with_who_ordered_it():
+    order = c.RequestMove(at_ms=0, actor="eve", reason="new disks", group="mail", target="n2", expected_epoch=10)
+    lines = explain.why(run(active(), order, start=20), facts(), "mail")
+    assert any("switchover, ordered by eve: new disks" in line for line in lines)
+
+
+def test_maintenance_is_told():
+    state = run(active(), c.SetMaintenance(at_ms=0, on=True), start=20)
+    assert explain.why(state, facts(), "mail")[-1].startswith("The cluster is in maintenance")
+
+
+@pytest.mark.parametrize(
+    ("requires", "levels", "words"),
+    [
+        (Requirement.FENCING, 2, "fencing (ipmi, pdu), leases, and the epoch on the storage"),
+        (Requirement.FENCING, 0, "leases and the epoch on the storage; no fence device is configured, so after a loss"),
+        (Requirement.WATCHDOG, 0, "leases and each node's watchdog"),
+        (Requirement.LEASE, 0, "leases only"),
+    ],
+)
+def test_what_protects_a_group(requires, levels, words):
+    assert explain.protection(cluster(requires=requires, levels=levels), "mail").startswith(words)
+
+
+def test_an_owner_whose_lease_ran_out_is_not_the_owner_any_more():
+    state = run(active(cluster(requires=Requirement.LEASE, levels=0)), LOST, EXPIRED, start=20)
+    assert explain.why(state, facts(n1=SILENT), "mail")[0] == "mail is being started on n2 (epoch 21)."
