@@ -53,6 +53,7 @@ class Daemon:
             version="simulated",
         )
         self.seat = world.log.seat(self)
+        self.in_log = not problem  # as in the real one: who cannot read what it has barred does not open its log
         if problem:
             self.engine.fail(problem)
         else:

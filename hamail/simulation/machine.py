@@ -70,7 +70,7 @@ class Machine:
     def votes(self) -> bool:
         """Does its part of the replicated log work now?"""
         able = self.powered and not self.paused and not self.journal_problem and not self.disk_hangs
-        return able and self.daemon is not None and not self.daemon.hung
+        return able and self.daemon is not None and self.daemon.in_log and not self.daemon.hung
 
     # ---- time on this machine -----------------------------------------------------------------------------------
 

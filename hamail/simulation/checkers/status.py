@@ -1,8 +1,12 @@
-"""O2: what status reports never contradicts the truth for longer than a monitor interval and two seconds."""
+"""O2: what status reports never contradicts the truth for longer than it can take to see it, and two seconds.
+
+A service that has died is seen at its next monitor, a node that has fallen silent after `detection` by a slow clock.
+"""
 
 from typing import TYPE_CHECKING
 
 from hamail.core import membership
+from hamail.core.timing import stretched
 from hamail.model.ids import GroupName, NodeName
 from hamail.model.state import Phase
 
@@ -38,7 +42,9 @@ class Status:
     def _limit_ns(self, group: GroupName) -> int:
         spec = self._c.world.state.spec.groups.get(group)
         interval_ms = max((r.monitor_interval_ms for r in spec.resources), default=0) if spec else 0
-        return interval_ms * 1_000_000 + GRACE_NS
+        state = self._c.world.state
+        silent_ms = stretched(state.detection_ms_max or state.spec.detection_ms)
+        return max(interval_ms, silent_ms) * 1_000_000 + GRACE_NS
 
     def _contradictions(self, machine: "Machine") -> list[tuple[GroupName, str]]:
         daemon, world = machine.daemon, self._c.world

@@ -226,7 +226,7 @@ class PerfectLog:
         machine = self._machines[name]
 
         def told() -> None:
-            if machine.daemon is not None and isinstance(machine.daemon.seat, PerfectSeat):
+            if machine.daemon is not None and machine.daemon.in_log and isinstance(machine.daemon.seat, PerfectSeat):
                 machine.daemon.seat.committed(index)
 
         machine.after_ms(delay_ms, told)
