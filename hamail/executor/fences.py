@@ -36,8 +36,9 @@ class Fences:
         self._numbers = itertools.count(1)
         self._fencing: dict[str, int] = {}  # device -> fences under way
         self._idle: dict[str, asyncio.Event] = {}
-        self._checks: dict[str, asyncio.Task[str]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._checks: dict[str, asyncio.Task[str]] = {}  # device -> what asks it right now
+        self._checking: set[str] = set()  # devices with a check under way, also while that waits for a fence
+        self._tasks: dict[asyncio.Task[None], RunFence | CheckFence] = {}
 
     def run(self, request: RunFence) -> str:
         """Begin a fence. Returns why not, "" when begun."""
@@ -48,18 +49,20 @@ class Fences:
         return self._begin(request, self._check)
 
     def _begin(self, request: RunFence | CheckFence, work: Callable[..., Coroutine[None, None, None]]) -> str:
-        if len(self._tasks) >= AT_ONCE_MAX:
+        fences = sum(isinstance(r, RunFence) for r in self._tasks.values())
+        # checks that hang must not keep a fence out
+        if (fences if isinstance(request, RunFence) else len(self._tasks)) >= AT_ONCE_MAX:
             return f"{AT_ONCE_MAX} fence agents are running already"
         if not 0 < request.timeout_ms <= TIMEOUT_MAX_MS:
             return f"a time limit of {request.timeout_ms} ms is outside 1..{TIMEOUT_MAX_MS}"
         task = asyncio.create_task(work(request))
-        self._tasks.add(task)
-        task.add_done_callback(lambda ended: self._ended(request, ended))
+        self._tasks[task] = request
+        task.add_done_callback(self._ended)
         return ""
 
-    def _ended(self, request: RunFence | CheckFence, task: "asyncio.Task[None]") -> None:
+    def _ended(self, task: "asyncio.Task[None]") -> None:
         """A bug must not leave an order without an answer."""
-        self._tasks.discard(task)
+        request = self._tasks.pop(task)
         if task.cancelled() or (error := task.exception()) is None:
             return
         log.critical("device %s: internal error: %r", request.device, error, exc_info=error)
@@ -92,13 +95,20 @@ class Fences:
         self._tell(FenceResult(order=request.order, target=request.target, ok=not why, detail=detail, took_ms=took_ms))
 
     async def _check(self, request: CheckFence) -> None:
-        if request.device in self._checks:
+        if request.device in self._checking:
             return  # the answer of the check under way is this one's as well
+        self._checking.add(request.device)
         try:
-            device = self._device(request)
+            why = await self._asked(request)
         except Untrusted as error:
-            self._tell(FenceChecked(device=request.device, ok=False, detail=str(error)))
-            return
+            why = str(error)
+        finally:
+            self._checking.discard(request.device)
+        self._tell(FenceChecked(device=request.device, ok=not why, detail=why))
+
+    async def _asked(self, request: CheckFence) -> str:
+        """Why the device would not work; "" when it would. Raises Untrusted."""
+        device = self._device(request)
         why: str | None = None
         while why is None:  # interrupted at most once per fence of this device
             if self._fencing.get(request.device):
@@ -108,7 +118,7 @@ class Fences:
             await asyncio.wait((check,))
             del self._checks[request.device]
             why = None if check.cancelled() else check.result()
-        self._tell(FenceChecked(device=request.device, ok=not why, detail=why))
+        return why
 
     def _device(self, request: RunFence | CheckFence) -> Device:
         """Raises Untrusted for what this node does not allow, and for a secret file that is not fit to be used."""
