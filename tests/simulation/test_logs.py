@@ -320,3 +320,18 @@ def test_the_limit_an_old_copy_votes_where_nobody_is_left_who_knows():
     s.world.isolate(s.leader)
     s.start()
     s.meet_the_third()
+
+
+def test_a_node_that_cannot_read_what_it_has_barred_is_not_in_the_log():
+    """Without this its empty state once became the snapshot from which others started."""
+    world = started("perfect", requires=Requirement.LEASE, levels=0)
+    world.power_off("n1")  # so that something is barred
+    world.run_ms(30_000)
+    world.machines["n1"].power_on()
+    broken = world.machines["n3"]
+    broken.end_daemon()
+    assert broken.disk.flip_bit(BARRED)
+    broken.start_daemon()
+    world.run_ms(20_000)
+    assert broken.daemon.engine.problem and not broken.votes
+    assert broken.daemon.engine.state.applied == 0 and serves(world, "n2")
