@@ -261,14 +261,17 @@ def _call(main: AgentMain, order: spawn.Spawn) -> int:
     except BaseException:  # noqa: BLE001 - an uncaught exception ends a program with a traceback and code 1
         traceback.print_exc()
         code = 1
+    if code is None:
+        code = 0
+    elif not isinstance(code, int):
+        sys.stderr.write(f"{code}\n")  # words are the reason, as in sys.exit("no such device")
+        code = 1
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
             continue  # the reader has gone; the exit code still counts
-    if code is None:
-        return 0
-    return code & 0xFF if isinstance(code, int) else 1
+    return int(code) & 0xFF
 
 
 def _stream(descriptor: int, mode: str) -> io.TextIOWrapper:

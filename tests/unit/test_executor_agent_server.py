@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from executor_world import _remove_cgroups, root_folder, write_agent
 
+from hamail.executor import agent_server, spawn
 from hamail.executor.cgroups import detect
 from hamail.executor.processes import Job, Processes
 
@@ -156,3 +158,156 @@ def test_a_folder_that_others_can_write_is_refused(spoil: Callable[[Path], None]
         )
         assert done.returncode == 1 and "only root can write" in done.stderr
         assert list((folder / "run-executor").iterdir()) == []
+
+
+def test_without_a_socket_from_systemd_it_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    for count, pid in (("0", os.getpid()), ("1", 1)):  # none at all, or handed over to another process
+        monkeypatch.setenv("LISTEN_FDS", count)
+        monkeypatch.setenv("LISTEN_PID", str(pid))
+        with pytest.raises(RuntimeError, match=r"hamail-agents\.socket"):
+            agent_server.serve_activated(())
+
+
+def test_what_is_imported_and_what_is_not(capfd: pytest.CaptureFixture[str]) -> None:
+    with root_folder() as folder:
+        script = "#!/usr/bin/env python3\ndef main(argv, environ): return 0\n"
+        good = write_agent(folder, "hamail", "good", script)
+        for name, text in {
+            ".hidden": script,
+            "_shared": script,
+            "shell": "#!/bin/sh\nexit 0\n",
+            "mainless": "#!/usr/bin/env python3\nmain = 1\n",
+            "broken": "#!/usr/bin/env python3\nraise ValueError('a bug')\n",
+        }.items():
+            write_agent(folder, "hamail", name, text)
+        write_agent(folder, "hamail", "writable", script).chmod(0o777)
+        (folder / "hamail" / "folder").mkdir()
+        assert list(agent_server.load_agents((folder, folder / "none"))) == [str(good)]
+    said = capfd.readouterr().err
+    assert "mainless cannot be imported" in said and "defines no main" in said
+    assert "broken cannot be imported" in said and "writable is not used" in said
+    assert "hidden" not in said and "_shared" not in said and "folder " not in said
+
+
+ENDS = """\
+#!/usr/bin/env python3
+import os, sys
+
+def main(argv, environ):
+    how = environ["OCF_RESKEY_how"]
+    if how == "none":
+        return None
+    if how == "text":
+        return "a word at the end"
+    if how == "exit-text":
+        sys.exit("a word at the end")
+    if how == "exit-7":
+        raise SystemExit(7)
+    if how == "big":
+        return 0x1FF
+    if how == "deaf":
+        print("x", end="")
+        os.close(1)
+        return 3
+    raise ValueError("a bug")
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv, os.environ))
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [
+        ("none", 0, ""),
+        ("text", 1, "a word at the end"),
+        ("exit-text", 1, "a word at the end"),
+        ("exit-7", 7, ""),
+        ("big", 255, ""),
+        ("bug", 1, "ValueError: a bug"),
+    ],
+)
+async def test_an_imported_agent_ends_like_an_executed_one(how: str, code: int, said: str) -> None:
+    assert await ended("hamail", how) == (code, said)
+    assert await ended("other", how) == (code, said)
+
+
+async def test_an_agent_whose_last_words_cannot_be_written_keeps_its_exit_code() -> None:
+    assert await ended("hamail", "deaf") == (3, "")
+
+
+async def ended(provider: str, how: str) -> tuple[int | None, str]:
+    """The exit code of an agent and its last line on stderr; those of the provider hamail are imported."""
+    with root_folder() as folder:
+        path = write_agent(folder, provider, "ends", ENDS)
+        processes = Processes.fork((folder,))
+        processes.attach()
+        sets = detect(folder)
+        try:
+            job = Job(
+                path=path,
+                arguments=("start",),
+                environment={"PATH": "/usr/bin:/bin", "OCF_RESKEY_how": how},
+                processes=sets.get("x"),
+                timeout_ms=8000,
+            )
+            done = await processes.run(job)
+        finally:
+            processes.close()
+            _remove_cgroups(sets)
+    assert done.why == ""
+    return done.exit_code, (done.stderr.strip().splitlines() or [""])[-1]
+
+
+async def test_the_server_refuses_what_is_no_agent() -> None:
+    with root_folder() as folder:
+        processes = Processes.fork((folder,))
+        processes.attach()
+        sets = detect(folder)
+        try:
+            made = folder / "made"
+            job = Job(
+                path=Path("/bin/sh"),
+                arguments=("-c", f"touch {made}"),
+                environment={},
+                processes=sets.get("x"),
+                timeout_ms=5000,
+            )
+            done = await processes.run(job)
+            assert done.exit_code is None and "not run: /bin/sh is neither an agent" in done.why
+            assert not made.exists()
+        finally:
+            processes.close()
+            _remove_cgroups(sets)
+
+
+def test_a_fork_that_fails_is_told_and_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    with root_folder() as folder:
+        path = write_agent(folder, "x", "echo", ECHO)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            server = agent_server._Server(theirs, (folder,), {})
+            order = spawn.Spawn(id=4, path=str(path), arguments=("start",), environment={}, join_files=())
+            before = len(os.listdir("/proc/self/fd"))
+            socket.send_fds(ours, [spawn.encode(order)], [0, 1, 2])
+            monkeypatch.setattr(agent_server.os, "fork", refuse)
+            assert server._serve_one()
+            reply = spawn.decode_reply(ours.recv(spawn.MESSAGE_BYTES_MAX))
+            assert isinstance(reply, spawn.SpawnFailed) and reply.id == 4 and "temporarily unavailable" in reply.why
+            assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_child_that_has_no_group_of_its_own_yet_ends_with_the_server_too() -> None:
+    """It is forked, but has not come to its setsid."""
+    child = subprocess.Popen(["sleep", "1000"])
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        server = agent_server._Server(theirs, (), {})
+        pidfd = os.pidfd_open(child.pid)
+        server._children[pidfd] = (child.pid, 1)
+        server._kill_all()
+        os.close(pidfd)
+    assert child.wait(WAIT_S) == -signal.SIGKILL

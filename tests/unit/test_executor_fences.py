@@ -110,7 +110,7 @@ async def test_a_second_check_of_a_device_is_answered_with_the_first(fences):
 
 
 async def test_two_checks_that_wait_for_a_fence_are_one(fences):
-    """Both at once would take two sessions at the device, and a fence that comes next would go before one of them only."""
+    """Both at once would be two sessions at the device, and a fence that comes next would end one of them only."""
     f, slow, told = fences
     assert f.run(fence()) == ""
     for number in (1, 2):
