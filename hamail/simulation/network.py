@@ -83,6 +83,10 @@ class Network:
             delay_ms += self._rng.uniform(0, self.jitter_ms[pair])
         return delay_ms
 
+    def under_way_ns(self, sender: NodeName, receiver: NodeName) -> int:
+        """Until the last thing that was sent has arrived; what arrives until then may be as old as that."""
+        return max(0, self._last_ns.get((sender, receiver), 0) - self._agenda.now_ns)
+
     def send(self, sender: NodeName, receiver: NodeName, message: AnyMessage) -> bool:
         """False: not connected, the message is dropped."""
         pair = (sender, receiver)

@@ -60,7 +60,8 @@ class Status:
                 and g.phase is Phase.ACTIVE
                 and owner is not None
                 and not owner.premises.of(group)
-                and (_well(daemon, owner.name))
+                and _well(daemon, owner.name)
+                and world.network.under_way_ns(owner.name, machine.name) < GRACE_NS // 2
             ):
                 found.append((group, f"{group} is active on {g.owner}, where nothing of it runs"))
             here = any(t.epoch for t in machine.premises.of(group).values())
