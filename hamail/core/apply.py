@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from hamail.core import changes_groups as groups
 from hamail.core import changes_nodes as nodes
 from hamail.core import changes_orders as orders
+from hamail.core import record
 from hamail.core.draft import Draft, Rejected
 from hamail.model import commands as c
 from hamail.model.ids import LogIndex
@@ -34,12 +35,12 @@ def apply(state: ClusterState, index: LogIndex, command: c.AnyCommand) -> tuple[
             if request == command.request:
                 outcome = c.Outcome(index=at, accepted=not refusal, reasons=(refusal,) if refusal else ())
                 return replace(state, applied=index), outcome
-    draft = Draft(state, index, command.at_ms)
+    draft = Draft(state, index, command)
     try:
         HANDLERS[type(command)](draft, command)
         result, reasons = draft.finish(), tuple[str, ...]()
     except Rejected as e:
-        result, reasons = replace(state, applied=index), (str(e),)
+        result, reasons = record.refused(replace(state, applied=index), command, str(e)), (str(e),)
     if command.request:
         answered = (command.request, index, "; ".join(reasons))
         result = replace(result, requests=(*result.requests[1 - REQUESTS_KEPT :], answered))

@@ -6,7 +6,7 @@ from hamail.core.retries import pause_ms
 from hamail.core.transitions import What
 from hamail.model import commands as c
 from hamail.model.ids import Epoch, GroupName, NodeName
-from hamail.model.state import Evidence, Phase, Stamp, Trigger
+from hamail.model.state import Evidence, Phase, Severity, Stamp, Trigger
 
 
 def owned_at(d: Draft, group: GroupName, node: NodeName, epoch: Epoch) -> None:
@@ -62,6 +62,7 @@ def grant(d: Draft, command: c.Grant) -> None:
     d.step(name, What.GRANTED, node=node, epoch=d.index, evidence=words, why=command.sentence)
     d.set_group(name, owner=node, former=former, epoch=d.index, evidence=evidence, released_epoch=g.epoch, stuck=False)
     d.stamp(name, {Stamp.GRANTED: command.at_ms}, target=node)
+    d.mark(name, evidence=evidence, epoch=d.index)
 
 
 def retry(d: Draft, command: c.Retry) -> None:
@@ -150,6 +151,7 @@ def start_failed(d: Draft, command: c.StartFailed) -> None:
             f"{name} could not be started anywhere and stays down; it is tried again in {pause_s} s. "
             f"Find out why; hamailctl clear {name} tries at once.",
             group=name,
+            severity=Severity.CRITICAL,
         )
 
 
@@ -181,6 +183,7 @@ def restarted(d: Draft, command: c.Restarted) -> None:
         group=command.group,
         node=command.node,
         resource=command.resource,
+        severity=Severity.WARNING,
     )
 
 
@@ -214,6 +217,7 @@ def owner_lost(d: Draft, command: c.OwnerLost) -> None:
         raise Rejected(f"only {len(command.voters)} voters miss {command.node}")
     why = f"{_and(command.voters)} have not heard {command.node} for {command.silent_ms / 1000:.1f} s."
     _take_away(d, command, Trigger.NODE_LOST, why)
+    d.mark(command.group, silent_ms=command.silent_ms)
 
 
 def owner_stuck(d: Draft, command: c.OwnerStuck) -> None:

@@ -6,7 +6,7 @@ from hamail.core.proof import DOUBTFUL, OWNED, newest_life, no_expiry
 from hamail.core.transitions import What
 from hamail.model import commands as c
 from hamail.model.ids import NodeName
-from hamail.model.state import Evidence, FenceOrder, NodeState, Phase, Stamp, Trigger
+from hamail.model.state import Evidence, FenceOrder, NodeState, Phase, Severity, Stamp, Trigger
 
 
 def known(d: Draft, node: NodeName) -> NodeState:
@@ -99,7 +99,7 @@ def fence_done(d: Draft, command: c.FenceDone) -> None:
     else:
         words = f"Fencing {target} with {order.device} failed: {command.detail}."
         d.set_node(target, fence=None, fence_failure=words)
-        d.event("fence", words, node=target)
+        d.event("fence", words, node=target, severity=Severity.WARNING)
         _all_failed(d, target)
 
 
@@ -114,7 +114,7 @@ def _all_failed(d: Draft, target: NodeName) -> None:
             f"{target} could not be fenced by any means, so {', '.join(stuck)} cannot start elsewhere; hamail keeps "
             f"trying. If you are certain that {target} is off: hamailctl fence confirm {target}"
         )
-        d.event("fence", words, node=target)
+        d.event("fence", words, node=target, severity=Severity.CRITICAL)
 
 
 def fence_confirmed(d: Draft, command: c.FenceConfirmed) -> None:

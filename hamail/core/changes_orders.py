@@ -176,4 +176,6 @@ def annotate(d: Draft, command: c.Annotate) -> None:
     if command.stamps:
         d.stamp_epoch(command.group, command.epoch, command.stamps)
     if command.sentence:
-        d.event(command.event or "note", command.sentence, group=command.group, node=command.node)
+        actor, reason = ("", "") if command.actor == "hamail" else (command.actor, command.reason)
+        kind = command.event or "note"
+        d.event(kind, command.sentence, group=command.group, node=command.node, actor=actor, reason=reason)

@@ -4,7 +4,7 @@ The coordinator is today's leader of the log. It is no authority: every proposal
 epoch it was made for, so two nodes that both believe to be coordinator can do no harm.
 """
 
-from hamail.core import placement, proof
+from hamail.core import basis, placement, proof
 from hamail.core.facts import Facts
 from hamail.core.followers import stuck
 from hamail.core.proof import HELD, expires, trusted
@@ -28,7 +28,7 @@ def decide(state: ClusterState, facts: Facts, t: Timings) -> tuple[c.AnyCommand,
         result += _for_group(state, facts, name, t)
     for target in sorted(state.spec.nodes):
         result += _unfinished_fence(state, facts, target)
-    return tuple(result)
+    return tuple(basis.with_basis(state, facts, command) for command in result)
 
 
 def _for_group(state: ClusterState, facts: Facts, name: GroupName, t: Timings) -> list[c.AnyCommand]:

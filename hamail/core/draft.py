@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from hamail.core import record
 from hamail.core.transitions import What, find
 from hamail.model.commands import Command
 from hamail.model.ids import Epoch, GroupName, LogIndex, NodeName, ResourceName
@@ -16,6 +17,7 @@ from hamail.model.state import (
     GroupState,
     Move,
     NodeState,
+    Severity,
     Trigger,
 )
 
@@ -25,10 +27,11 @@ class Rejected(Exception):
 
 
 class Draft:
-    def __init__(self, state: ClusterState, index: LogIndex, at_ms: int) -> None:
+    def __init__(self, state: ClusterState, index: LogIndex, command: Command) -> None:
         self._state = state
         self.index = index
-        self.at_ms = at_ms
+        self.at_ms = command.at_ms
+        self._command = command
         self.spec = state.spec
         self.config = state.config
         self.maintenance = state.maintenance
@@ -86,7 +89,11 @@ class Draft:
         resource: ResourceName = "",
         actor: str = "",
         reason: str = "",
+        severity: Severity = Severity.INFO,
+        rule: str = "",
     ) -> None:
+        about = self.group(group) if group else self._moving(node)
+        first = not self._events or self._events[-1].index != self.index  # what it stood on is told once
         self._events.append(
             Event(
                 index=self.index,
@@ -98,8 +105,14 @@ class Draft:
                 resource=resource,
                 actor=actor,
                 reason=reason,
+                severity=severity,
+                decision=record.decision(self._command, about, rule, whole=first),
             )
         )
+
+    def _moving(self, node: NodeName) -> GroupState:
+        """The group of this node that is on the move, if there is one."""
+        return next((g for _, g in self.groups() if g.move and g.owner == node), GroupState())
 
     def step(self, name: GroupName, what: What, **words: Any) -> None:
         """Take the group through its row of the table. Raises Rejected when the table has none."""
@@ -110,7 +123,8 @@ class Draft:
         sentence = row.sentence.format_map({"group": name, "why": "", "because": "", **words}).strip()
         since = self.at_ms if row.then is not g.phase else g.since_ms
         self.set_group(name, phase=row.then, sentence=sentence, since_ms=since)
-        self.event("group", sentence, group=name, node=words.get("node") or "")
+        node = words.get("node") or ""
+        self.event("group", sentence, group=name, node=node, severity=row.severity, rule=row.name)
 
     def open_move(
         self,
@@ -161,6 +175,11 @@ class Draft:
     ) -> None:
         """Add points to the group's open move."""
         self._stamp_move(self._find_move(self.group(name).move), stamps, target, keep_first)
+
+    def mark(self, name: GroupName, **changes: Any) -> None:
+        """Note something about the group's open move."""
+        if self.group(name).move:
+            self._change_move(self.group(name).move, **changes)
 
     def stamp_epoch(self, name: GroupName, epoch: Epoch, stamps: dict[str, int]) -> None:
         """Add points to the newest move of the group, if it is still the one that led to `epoch`."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from hamail.model.state import Phase
+from hamail.model.state import Phase, Severity
 
 
 class What(StrEnum):
@@ -30,11 +30,29 @@ class What(StrEnum):
     REJOINED = "rejoined"
 
 
+SEVERITY = {
+    What.FAILED: Severity.WARNING,
+    What.START_FAILED: Severity.WARNING,
+    What.MUST_FENCE: Severity.WARNING,
+    What.MUST_WAIT: Severity.WARNING,
+    What.MUST_ASK: Severity.CRITICAL,
+}
+
+
 class Row(Struct, frozen=True, kw_only=True):
     phase: Phase
     event: What
     then: Phase
     sentence: str
+
+    @property
+    def name(self) -> str:
+        """How the history names the rule."""
+        return f"{self.phase} + {self.event} -> {self.then}"
+
+    @property
+    def severity(self) -> Severity:
+        return SEVERITY.get(self.event, Severity.INFO)
 
 
 def _rows() -> tuple[Row, ...]:

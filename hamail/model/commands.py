@@ -4,6 +4,7 @@ Every command carries the wall-clock time of its proposer (`at_ms`, for display 
 carries the epoch it was decided for (compare-and-set): if the group has moved on, apply rejects it.
 """
 
+from enum import StrEnum
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -13,11 +14,31 @@ from hamail.model.spec import ClusterSpec
 from hamail.model.state import Evidence, Incarnation
 
 
+class Basis(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What the proposer went by; kept with the event for people. Nothing is ever decided by it."""
+
+    by: NodeName
+    facts: dict[str, str] = {}
+    rejected: dict[str, str] = {}  # alternative -> why not
+
+
 class Command(Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
     at_ms: int
     request: RequestId = ""
     actor: str = "hamail"
     reason: str = ""
+    basis: Basis | None = None
+
+
+class Lapse(StrEnum):
+    """What ends by itself."""
+
+    BAN = "ban"
+    QUARANTINE = "quarantine"
+    STANDBY = "standby"
+    MAINTENANCE = "maintenance"
+    NODE_MAINTENANCE = "maintenance of a node"
+    GROUP_MAINTENANCE = "maintenance of a group"
 
 
 class Barrier(Command, frozen=True, kw_only=True, tag="barrier"):
@@ -203,6 +224,48 @@ class Retry(Command, frozen=True, kw_only=True, tag="retry"):
     expected_epoch: Epoch
 
 
+class SetBan(Command, frozen=True, kw_only=True, tag="set_ban"):
+    """The node may not be given the group until then; if it runs the group, the group moves away in order."""
+
+    group: GroupName
+    node: NodeName
+    until_ms: int
+
+
+class LiftBan(Command, frozen=True, kw_only=True, tag="lift_ban"):
+    group: GroupName
+    node: NodeName
+
+
+class LiftQuarantine(Command, frozen=True, kw_only=True, tag="lift_quarantine"):
+    node: NodeName
+
+
+class HandsOff(Command, frozen=True, kw_only=True, tag="hands_off"):
+    """Maintenance of one group or one node; exactly one of them is named."""
+
+    on: bool
+    group: GroupName = ""
+    node: NodeName = ""
+    until_ms: int = 0
+
+
+class Expire(Command, frozen=True, kw_only=True, tag="expire"):
+    """The time of something has passed by the coordinator's wall clock. `since` says which one of its kind is meant."""
+
+    what: Lapse
+    since: LogIndex
+    group: GroupName = ""
+    node: NodeName = ""
+
+
+class NodeBack(Command, frozen=True, kw_only=True, tag="node_back"):
+    """A node that owned nothing was missed by a majority, and is heard again without having restarted."""
+
+    node: NodeName
+    silent_ms: int
+
+
 class ApplyConfig(Command, frozen=True, kw_only=True, tag="apply_config"):
     spec: ClusterSpec
     source: str
@@ -244,6 +307,12 @@ AnyCommand: TypeAlias = (
     | AckMaintenance
     | Clear
     | Retry
+    | SetBan
+    | LiftBan
+    | LiftQuarantine
+    | HandsOff
+    | Expire
+    | NodeBack
     | ApplyConfig
     | Annotate
 )

@@ -10,6 +10,8 @@ from hamail.model.spec import ClusterSpec
 EVENTS_KEPT = 1000
 MOVES_KEPT = 200
 REQUESTS_KEPT = 500
+FAILURES_KEPT = 64  # of a group: what its failure policy counts
+RETURNS_KEPT = 32  # of a node
 
 
 class Phase(StrEnum):
@@ -51,6 +53,7 @@ class Trigger(StrEnum):
     LEASE_LOST = "lease lost"
     CLEARED = "cleared"
     TRIED_AGAIN = "tried again"
+    BAN = "ban"
 
 
 class Incarnation(Struct, frozen=True):
@@ -72,6 +75,24 @@ class FenceOrder(Struct, frozen=True, kw_only=True):
     ordered_at_ms: int
 
 
+class Term(Struct, frozen=True, kw_only=True):
+    """Something that an operator or the cluster has set, and until when it holds."""
+
+    since: LogIndex  # the entry that set it: what ends it must name it
+    since_ms: int
+    until_ms: int = 0  # wall clock; 0 = until somebody ends it
+    actor: str = ""
+    reason: str = ""
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """A group failed on a node, or was restarted there: counted by its failure policy."""
+
+    at_ms: int
+    node: NodeName
+    resource: ResourceName = ""  # "": the node itself
+
+
 class NodeState(Struct, frozen=True, kw_only=True):
     incarnation: Incarnation | None = None  # None: never joined, or fenced since
     joined_at: LogIndex = 0
@@ -82,6 +103,10 @@ class NodeState(Struct, frozen=True, kw_only=True):
     fenced_at: LogIndex = 0
     watchdog_armed: bool = False  # of the joined incarnation
     cleaned: dict[GroupName, LogIndex] = {}  # it holds nothing of the group as named by this configuration
+    standby_term: Term | None = None  # who put it into standby, and until when
+    returns: tuple[int, ...] = ()  # when it came back after it was lost, newest last
+    quarantine: Term | None = None  # it came back too often: it is given a group only when nobody else can have it
+    maintenance: Term | None = None  # hands off this node; its dead-man's switch stays in force
 
 
 class GroupState(Struct, frozen=True, kw_only=True):
@@ -100,6 +125,12 @@ class GroupState(Struct, frozen=True, kw_only=True):
     failed_on: tuple[NodeName, ...] = ()  # it failed here during the open move; lifted by `clear` and `retry`
     retries: int = 0  # since it last ran: the pause before the next one grows with them
     changed_at: LogIndex = 0  # configuration that added it, or its resources, to a cluster that had already started
+    bans: dict[NodeName, Term] = {}  # nodes that may not be given this group
+    maintenance: Term | None = None  # watched, but not acted upon; the dead-man's switch stays in force
+    failovers: tuple[int, ...] = ()  # when a failure has moved it to another node, newest last
+    failures: tuple[Failure, ...] = ()  # what has made it leave a node, newest last
+    restarts: tuple[Failure, ...] = ()  # resources restarted in place, newest last
+    pardoned: bool = False  # it waited long enough: until it runs, too many failovers hold it back no more
     sentence: str = ""  # the last transition in words
     since_ms: int = 0  # wall clock, for display only
 
@@ -119,6 +150,23 @@ class Stamp(StrEnum):
     DONE = "done"
 
 
+class Severity(StrEnum):
+    INFO = "info"
+    WARNING = "warning"  # service is, or may soon be, worse than it should
+    CRITICAL = "critical"  # a person has to act
+
+
+class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an entry of the history stood on, so that any node can explain it from the log alone. See `core.record`."""
+
+    rule: str  # the row of `core.transitions`, or a name in `core.rules`
+    trigger: str = ""  # of the move that it belongs to
+    move: LogIndex = 0
+    by: NodeName = ""  # whose facts they are
+    facts: dict[str, str] = {}
+    rejected: dict[str, str] = {}  # alternative -> why not
+
+
 class Move(Struct, frozen=True, kw_only=True):
     """One move of a group with its timeline. Stamps are wall-clock milliseconds of the node that saw the point."""
 
@@ -133,6 +181,9 @@ class Move(Struct, frozen=True, kw_only=True):
     stamps: dict[str, int] = {}
     result: str = "running"  # running | done | failed | rolled back
     request: RequestId = ""
+    evidence: Evidence | None = None  # of its last grant: why it was certain that nobody held the group
+    epoch: Epoch = 0  # of its last grant
+    silent_ms: int = 0  # for how long the owner had not been heard when that was decided
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -147,6 +198,8 @@ class Event(Struct, frozen=True, kw_only=True):
     resource: ResourceName = ""
     actor: str = ""
     reason: str = ""
+    severity: Severity = Severity.INFO
+    decision: Decision | None = None
 
 
 class Maintenance(Struct, frozen=True, kw_only=True):
@@ -159,6 +212,7 @@ class Maintenance(Struct, frozen=True, kw_only=True):
     actor: str = ""
     reason: str = ""
     since_ms: int = 0
+    until_ms: int = 0  # it ends by itself then; 0 = when somebody ends it
 
 
 class ConfigRevision(Struct, frozen=True, kw_only=True):

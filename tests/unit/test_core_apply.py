@@ -37,6 +37,9 @@ BY_NAME = {
     "voters": st.lists(NODES, max_size=4).map(tuple), "stamps": st.dictionaries(TEXT, SMALL, max_size=2),
     "clean": st.booleans(), "ok": st.booleans(), "standby": st.booleans(), "on": st.booleans(),
     "watchdog_armed": st.booleans(), "spec": SPECS,
+    "basis": st.none() | st.builds(
+        c.Basis, by=NODES, facts=st.dictionaries(TEXT, TEXT), rejected=st.dictionaries(TEXT, TEXT)
+    ),
 }  # fmt: skip
 
 
@@ -110,7 +113,9 @@ def test_apply_is_total_and_leaves_no_trace_of_what_it_rejects(history, configur
         assert state.applied == index
         if not outcome.accepted:
             assert outcome.reasons
-            assert state == replace(before, applied=index, requests=state.requests)
+            assert state == replace(before, applied=index, requests=state.requests, events=state.events)
+            news = state.events[len(before.events) :]
+            assert all(e.kind == "refused" and command.request for e in news), "only what a person asked for is told"
         check(before, state, index)
 
 
