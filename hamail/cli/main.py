@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hamail.cli import act, config, look
+from hamail.cli import act, config, look, probe
 from hamail.cli.app import App, Exit, end_with, examples
 from hamail.control.api import DEFAULT_SOCKET
 
@@ -66,6 +66,7 @@ for _command in (
     config.config,
     look.timing,
     look.version,
+    *probe.COMMANDS,
 ):
     cli.add_command(_command)
 
