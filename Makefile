@@ -6,7 +6,7 @@ LAB ?= lab
 export HAMAIL_LAB := $(LAB)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages check test unit-test model cluster-test demo bench simulate mutants soak fuzz coverage lab exec lab-down lab-status install lock audit clean
+.PHONY: help venv packages check test unit-test model cluster-test demo bench simulate mutants soak fuzz coverage lab exec lab-down lab-status reference install lock audit clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -73,6 +73,9 @@ lab-status: venv ## what is on, and whether the cluster is healthy
 
 lab-down: venv ## remove every trace of the lab
 	@$(BIN)/python -m tests.lab down
+
+reference: venv ## docs/reference anew, from the code
+	@$(BIN)/python tools/reference.py
 
 install: ## install hamail on this machine, as root (PREFIX=/opt/hamail)
 	@PREFIX="$(or $(PREFIX),/opt/hamail)" PIP_FLAGS="$(PIP_FLAGS)" tools/install.sh
