@@ -7,49 +7,87 @@ attempts must have hung.
 
 import bisect
 import math
+from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hamail.probe.records import AnyLine, Check, Outage
 
 STALL_MS = 1000  # beyond the pace: an answer that took so long is an outage although no attempt failed
+GAPS_MAX = 10_000  # looked at until the last attempt that began in them has ended
+
+
+@dataclass
+class Gap:
+    """Between two answers that followed each other."""
+
+    from_ms: float
+    to_ms: float
+    failed: int = 0
+    why: str = ""
 
 
 @dataclass
 class Tracker:
-    """One service. Attempts are told in the order of their ends."""
+    """One service. Attempts are told in the order of their ends; none lasts longer than `patience_ms`.
+
+    An attempt may hang in an outage and fail when that is long over: a gap is judged when no such attempt is left.
+    """
 
     service: str
     every_ms: float
+    patience_ms: float = 1000.0
     last_ok_ms: float | None = None
     first_ms: float | None = None  # of the first attempt
     failed: int = 0  # since the last answer
     why: str = ""
     down_since_ms: float | None = None
+    gaps: deque[Gap] = field(default_factory=lambda: deque(maxlen=GAPS_MAX))
 
-    def told(self, started_ms: float, ended_ms: float, ok: bool, why: str = "") -> Outage | None:
-        """The outage that this answer ends, if it ends one."""
+    def told(self, started_ms: float, ended_ms: float, ok: bool, why: str = "") -> list[Outage]:
+        """Outages of which all is known now."""
         if self.first_ms is None:
             self.first_ms = started_ms
-        if not ok:
+        if ok:
+            since = self.first_ms if self.last_ok_ms is None else self.last_ok_ms
+            if self.last_ok_ms is not None or self.failed:
+                self.gaps.append(Gap(since, ended_ms, self.failed, self.why))
+            self.last_ok_ms = ended_ms
+            self.down_since_ms, self.failed, self.why = None, 0, ""
+        else:
             self._failed(started_ms, why)
-            return None
-        since = self.first_ms if self.last_ok_ms is None else self.last_ok_ms
-        failed, reason = self.failed, self.why
-        self.last_ok_ms = max(ended_ms, self.last_ok_ms or 0.0)
-        self.down_since_ms, self.failed, self.why = None, 0, ""
-        if failed == 0 and ended_ms - since <= self.every_ms + STALL_MS:
-            return None
-        why = reason or "answers hung"
-        return Outage(at_ms=ended_ms, service=self.service, from_ms=since, to_ms=ended_ms, failed=failed, why=why)
+        return self.over(ended_ms)
 
     def _failed(self, started_ms: float, why: str) -> None:
         if self.last_ok_ms is not None and started_ms < self.last_ok_ms:
-            return  # it hung while others got through: that outage is over
+            gap = next((g for g in reversed(self.gaps) if g.from_ms <= started_ms), None)
+            if gap is not None:
+                gap.failed += 1
+                gap.why = gap.why or why
+            return
         if self.down_since_ms is None:
             self.down_since_ms = started_ms if self.last_ok_ms is None else self.last_ok_ms
         self.failed += 1
         self.why = self.why or why
+
+    def over(self, now_ms: float = math.inf) -> list[Outage]:
+        """At the end, without a time: all that are left."""
+        found = []
+        while self.gaps and self.gaps[0].to_ms + self.patience_ms < now_ms:
+            gap = self.gaps.popleft()
+            if gap.failed or gap.to_ms - gap.from_ms > self.every_ms + STALL_MS:
+                why = gap.why or "answers hung"
+                found.append(
+                    Outage(
+                        at_ms=gap.to_ms,
+                        service=self.service,
+                        from_ms=gap.from_ms,
+                        to_ms=gap.to_ms,
+                        failed=gap.failed,
+                        why=why,
+                    )
+                )
+        return found
 
 
 def answers(lines: Iterable[AnyLine]) -> dict[str, list[float]]:

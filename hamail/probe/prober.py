@@ -19,6 +19,7 @@ from hamail.probe.services import GREETING_BYTES_MAX, SHOWS_MAIL, TAKES_MAIL, Ac
 EVERY_MIN_MS, EVERY_MAX_MS = 10, 60_000
 MAIL_EVERY_MIN_MS = 100
 CHECK_TIMEOUT_MS = 1000
+SLACK_MS = 200.0  # a busy machine may end an attempt so much late
 CHECKS_IN_FLIGHT_MAX = 100  # per service; beyond it an attempt fails at once
 MAILS_IN_FLIGHT_MAX = 64
 THREADS_MAX = 16
@@ -52,7 +53,9 @@ class Prober:
         self.plan = plan
         self.run_id = uuid.uuid4().hex[:12]
         self.clock = clock or records.Clock()
-        self.trackers = {s.name: Tracker(s.name, float(plan.every_ms)) for s in plan.services}
+        self.trackers = {
+            s.name: Tracker(s.name, float(plan.every_ms), CHECK_TIMEOUT_MS + SLACK_MS) for s in plan.services
+        }
         self.worst_ms: dict[str, float] = {}
         self.outages: deque[records.Outage] = deque(maxlen=1000)
         self.ledger = Ledger()
@@ -96,6 +99,8 @@ class Prober:
             await asyncio.gather(*loops)
             if self._flights:
                 await asyncio.wait(set(self._flights))
+            for tracker in self.trackers.values():
+                self._note(tracker.over())
             self._tally(self.clock.now_ms())
             await self._judge()
         finally:
@@ -165,15 +170,18 @@ class Prober:
         tally[3] = max(tally[3], now - started_ms)
         if self.plan.detail or not ok:
             self._writer.write(records.Check(at_ms=now, service=name, started_ms=started_ms, ok=ok, why=why))
-        outage = tracker.told(started_ms, now, ok, why)
+        outages = tracker.told(started_ms, now, ok, why)
         if ok:
             self.last_ok_ms[name] = now
-        if outage is not None:
-            self.worst_ms[name] = max(outage.ms, self.worst_ms.get(name, 0.0))
+        if was_up and tracker.down_since_ms is not None:
+            self._writer.write(records.Down(at_ms=now, service=name, since_ms=tracker.down_since_ms, why=why))
+        self._note(outages)
+
+    def _note(self, outages: list[records.Outage]) -> None:
+        for outage in outages:
+            self.worst_ms[outage.service] = max(outage.ms, self.worst_ms.get(outage.service, 0.0))
             self.outages.append(outage)
             self._writer.write(outage)
-        elif was_up and tracker.down_since_ms is not None:
-            self._writer.write(records.Down(at_ms=now, service=name, since_ms=tracker.down_since_ms, why=why))
 
     async def _tally_often(self) -> None:
         while await self._sleep(TALLY_EVERY_MS / 1000):

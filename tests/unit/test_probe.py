@@ -21,37 +21,44 @@ ACCOUNT = Account(sender="", recipient="a@example.test")
 
 def test_an_outage_lasts_from_answer_to_answer() -> None:
     tracker = Tracker("smtp", 100.0)
-    assert tracker.told(0, 5, True) is None
-    assert tracker.told(100, 101, False, "refused") is None
+    assert tracker.told(0, 5, True) == []
+    tracker.told(100, 101, False, "refused")
     assert tracker.down_since_ms == 5
-    assert tracker.told(200, 201, False) is None
-    outage = tracker.told(300, 310, True)
-    assert outage is not None
+    tracker.told(200, 201, False)
+    tracker.told(300, 310, True)
+    assert tracker.down_since_ms is None
+    (outage,) = tracker.over()
     assert (outage.from_ms, outage.to_ms, outage.failed, outage.why) == (5, 310, 2, "refused")
-    assert tracker.down_since_ms is None
+    assert tracker.over() == []
 
 
-def test_what_hung_while_others_got_through_is_no_outage() -> None:
+def test_attempts_that_hang_in_an_outage_and_fail_after_it_belong_to_it() -> None:
+    """So is a planned move: the address is away, nobody refuses, and all that was begun meanwhile times out later."""
     tracker = Tracker("smtp", 100.0)
-    tracker.told(100, 110, True)
-    assert tracker.told(0, 1000, False, "timeout") is None
-    assert tracker.down_since_ms is None
-    assert tracker.told(1000, 1010, True) is None
+    tracker.told(0, 1, True)
+    assert tracker.told(900, 901, True) == []
+    for start in (100, 200, 300):
+        assert tracker.told(start, start + 1000, False, "timeout") == []
+    found = [x for ms in range(1400, 2500, 100) for x in tracker.told(ms, ms + 1, True)]
+    assert [(x.from_ms, x.to_ms, x.failed) for x in found] == [(1, 901, 3)]
 
 
 def test_answers_that_hang_are_an_outage() -> None:
     tracker = Tracker("smtp", 100.0)
     tracker.told(0, 1, True)
-    assert tracker.told(100, 1 + 100 + STALL_MS, True) is None
-    outage = tracker.told(1200, 4000, True)
-    assert outage is not None and outage.why == "answers hung"
+    tracker.told(100, 1 + 100 + STALL_MS, True)
+    assert tracker.over() == []
+    tracker.told(1200, 4000, True)
+    (outage,) = tracker.over()
+    assert outage.why == "answers hung"
 
 
 def test_an_outage_from_the_start_counts() -> None:
     tracker = Tracker("smtp", 100.0)
     tracker.told(0, 1, False, "refused")
-    outage = tracker.told(100, 101, True)
-    assert outage is not None and (outage.from_ms, outage.failed) == (0, 1)
+    tracker.told(100, 101, True)
+    (outage,) = tracker.over()
+    assert (outage.from_ms, outage.failed) == (0, 1)
 
 
 def test_the_gap_at_a_fault() -> None:
