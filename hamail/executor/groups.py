@@ -469,11 +469,8 @@ class Group:
 
     def _in_order(self, names: set[str]) -> list[str]:
         ordered: list[str] = []
-        while len(ordered) < len(self.spec.resources):
-            ready = ready_to_start(self.spec.resources, frozenset(ordered), frozenset(ordered))
-            if not ready:
-                break  # a cycle; refused by the configuration already
-            ordered += [r.name for r in ready]
+        for _round in self.spec.resources:  # each gives one at least
+            ordered += [r.name for r in ready_to_start(self.spec.resources, frozenset(ordered), frozenset(ordered))]
         return [n for n in ordered if n in names]
 
     # -- telling ---------------------------------------------------------------------------------------------------

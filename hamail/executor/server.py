@@ -142,7 +142,7 @@ class Server:
             self._write(writer, self._backlog.popleft())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while self._writer is writer:
+        while True:
             request = await read_request(reader)
             if request is None:
                 log.info("hamaild has disconnected")

@@ -1,7 +1,9 @@
 """The dead-man's switch: the bookkeeping alone, and with real processes and a watchdog."""
 
 import asyncio
+import errno
 import os
+import resource
 import struct
 import time
 
@@ -317,3 +319,29 @@ async def test_a_machine_that_its_watchdog_will_reset_takes_nothing_more(folder)
         assert w.ask(CleanUp) == ""
         await asyncio.sleep(0.3)
         assert not w.executor.welcome().clean, "no search makes up for it"
+
+
+async def test_a_boot_timer_that_cannot_be_had_or_set_is_an_error(monkeypatch):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(OSError, match="timerfd_create") as caught:
+            BootTimer(asyncio.get_running_loop(), lambda: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert caught.value.errno == errno.EMFILE
+    timer = BootTimer(asyncio.get_running_loop(), lambda: None)
+    timer.close()
+    timer.close()
+    with pytest.raises(OSError, match="timerfd_settime") as caught:
+        timer.set(None)
+    assert caught.value.errno == errno.EBADF
+
+
+async def test_a_boot_timer_that_was_set_anew_after_its_wake_up_does_not_call():
+    called = []
+    timer = BootTimer(asyncio.get_running_loop(), lambda: called.append(1))
+    timer.set(boottime_ns() + 60 * S)
+    timer._expired()
+    assert called == []
+    timer.close()

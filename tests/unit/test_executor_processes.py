@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -11,9 +12,18 @@ from pathlib import Path
 import pytest
 from executor_world import _remove_cgroups, root_folder, write_agent
 
-from hamail.executor import verify
-from hamail.executor.cgroups import MarkedSet, ProcessSets, cgroup_dirs, describe, detect, kill_cgroup
-from hamail.executor.processes import OUTPUT_BYTES_MAX, Job, Processes
+from hamail.executor import cgroups, verify
+from hamail.executor.cgroups import (
+    CgroupSet,
+    MarkedSet,
+    ProcessSets,
+    cgroup_dirs,
+    describe,
+    detect,
+    is_zombie,
+    kill_cgroup,
+)
+from hamail.executor.processes import ENVIRONMENT_BYTES_MAX, OUTPUT_BYTES_MAX, Job, Processes
 
 pytestmark = pytest.mark.root
 
@@ -45,6 +55,7 @@ async def run(folder, request):
         return await processes.run(job)
 
     go.members = members
+    go.processes = processes
     go.folder = folder
     yield go
     members.signal(signal.SIGKILL)
@@ -200,3 +211,78 @@ def test_processes_of_a_systemd_unit_are_found_by_its_name():
         child.wait()
         for folder in reversed(fresh):
             folder.rmdir()
+
+
+async def test_too_large_an_environment_is_refused(run):
+    job = Job(
+        path=write_agent(run.folder, "scripts", "x", "#!/bin/sh\n"),
+        arguments=("start",),
+        environment={"OCF_RESKEY_x": "x" * ENVIRONMENT_BYTES_MAX},
+        processes=run.members,
+        timeout_ms=1000,
+    )
+    assert "parameters are over" in (await run.processes.run(job)).why
+
+
+async def test_a_signal_without_a_name(run):
+    done = await run("#!/bin/sh\nkill -40 $$\nsleep 5\n")
+    assert (done.exit_code, done.why) == (None, "killed by signal 40 (unknown)")
+
+
+async def test_a_server_that_dies_too_often_is_not_started_again(run, caplog):
+    run.processes._starts_left = 0
+    os.kill(run.processes._server_pid, signal.SIGKILL)
+    await asyncio.sleep(0.1)
+    assert "is not started again" in caplog.text
+    done = await run("#!/bin/sh\n")
+    assert done.exit_code is None and "not run: the agent server does not answer" in done.why
+
+
+async def test_a_run_that_waits_to_be_sent_is_sent_to_the_next_server(run, monkeypatch):
+    real, first = socket.send_fds, run.processes._server_pid
+
+    def busy(*given):
+        if run.processes._server_pid == first:
+            raise BlockingIOError
+        return real(*given)
+
+    monkeypatch.setattr("hamail.executor.processes.socket.send_fds", busy)
+    waits = asyncio.create_task(run("#!/bin/sh\necho done\n", timeout_ms=8000))
+    await asyncio.sleep(0.05)
+    os.kill(first, signal.SIGKILL)
+    assert (await waits).stdout == "done\n"
+
+
+def test_what_cannot_be_named_or_is_gone(monkeypatch):
+    child = subprocess.Popen(["true"])
+    child.wait()
+    assert describe(child.pid) == f"{child.pid} (gone)"
+    assert is_zombie(child.pid)
+    sent = []
+    monkeypatch.setattr(cgroups.os, "kill", lambda pid, number: sent.append((pid, number)))
+    for pid in (0, 1, os.getpid(), child.pid):
+        cgroups._send(pid, signal.SIGTERM)
+    assert sent == [(child.pid, signal.SIGTERM)], "never init, never oneself"
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_where_the_kernel_kills_no_cgroup_at_once_each_process_is_killed(monkeypatch, ends):
+    """As under cgroup v1; what hangs in the kernel is not killed for ever."""
+    left, killed, pauses = [71, 72], [], []
+    monkeypatch.setattr(cgroups, "_kill_at_once", lambda _path: False)
+    monkeypatch.setattr(cgroups, "pids_below", lambda _path: list(left))
+    monkeypatch.setattr(cgroups.time, "sleep", pauses.append)
+
+    def kill(pid, number):
+        killed.append((pid, number))
+        if ends:
+            left.remove(pid)
+
+    monkeypatch.setattr(cgroups, "_send", kill)
+    kill_cgroup(Path("/sys/fs/cgroup/x"))
+    rounds = 1 if ends else cgroups.KILL_ROUNDS_MAX
+    assert killed == [(71, signal.SIGKILL), (72, signal.SIGKILL)] * rounds and len(pauses) == rounds
+    killed.clear()
+    left[:] = [71, 72]
+    CgroupSet(Path("/sys/fs/cgroup/x"), "x").signal(signal.SIGKILL)
+    assert len(killed) == 2 * rounds

@@ -24,6 +24,7 @@ from hamail.model.actions import (
     ResourceFailed,
     StartGroup,
     StopGroup,
+    Stray,
 )
 from hamail.model.state import Evidence
 
@@ -168,4 +169,99 @@ async def test_other_users_are_turned_away(folder):
         )
         out, err = await child.communicate()
         assert out.strip() == b"0" or b"ConnectionResetError" in err or b"BrokenPipeError" in err
+        await server.close()
+
+
+@pytest.mark.parametrize("gid", [0, 12_345])
+async def test_the_socket_is_for_root_and_the_group_of_hamaild(folder, monkeypatch, gid):
+    monkeypatch.setattr(server_module, "_service_gid", lambda: gid)
+    async with world(folder) as w:
+        server = await serve(w.executor, folder / "executor.sock")
+        found = (folder / "executor.sock").stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (0, gid, 0o660)
+        await server.close()
+
+
+async def test_a_greeting_comes_once(folder):
+    async with world(folder) as w:
+        server = await serve(w.executor, folder / "executor.sock")
+        client = await Client.connect(folder / "executor.sock")
+        client.send(Hello(id=5, version="again"))
+        refused = await client.next(Refused)
+        assert (refused.id, refused.why) == (5, "already greeted")
+        await server.close()
+
+
+async def test_a_request_of_a_connection_that_was_replaced_meanwhile_is_not_done(folder, monkeypatch):
+    async with world(folder) as w:
+        path = folder / "executor.sock"
+        server = await serve(w.executor, path)
+        read = server_module.read_request
+
+        async def slowly(reader):
+            request = await read(reader)
+            if isinstance(request, Configure):
+                await asyncio.sleep(0.2)
+            return request
+
+        monkeypatch.setattr(server_module, "read_request", slowly)
+        first = await Client.connect(path)
+        first.send(Configure(id=2, cluster="c", groups=(w.group(w.resource("smtp")),)))
+        await asyncio.sleep(0.05)
+        second = await Client.connect(path)
+        await asyncio.sleep(0.3)
+        assert w.executor._configured == {}
+        second.send(Configure(id=3, cluster="c", groups=()))
+        assert (await second.next(Accepted)).id == 3
+        await server.close()
+
+
+def down(epoch):
+    return GroupDown(group="mail", epoch=epoch, took_ms=1)
+
+
+async def test_who_does_not_read_is_dropped_and_what_matters_is_kept_for_the_next(folder, monkeypatch):
+    monkeypatch.setattr(server_module, "UNSENT_BYTES_MAX", 1000)
+    async with world(folder) as w:
+        path = folder / "executor.sock"
+        server = await serve(w.executor, path)
+        deaf = await Client.connect(path)
+        deaf.reader._transport.pause_reading()
+        for _notice in range(50):
+            server.tell(Stray(group="mail", what="x" * 100_000, removed=True))
+        server.tell(down(7))
+        second = await Client.connect(path)
+        assert (await second.next(GroupDown)).epoch == 7
+        server.tell(down(8))
+        assert (await second.next(GroupDown)).epoch == 8
+        await server.close()
+
+
+async def test_who_does_not_read_the_last_words_holds_up_no_end(folder, monkeypatch, caplog):
+    monkeypatch.setattr(server_module, "FAREWELL_TIMEOUT_S", 0.05)
+    async with world(folder) as w:
+        path = folder / "executor.sock"
+        server = await serve(w.executor, path)
+        deaf = await Client.connect(path)
+        deaf.reader._transport.pause_reading()
+        for _notice in range(10):
+            server.tell(Stray(group="mail", what="x" * 200_000, removed=True))
+        async with asyncio.timeout(2):
+            await server.close()
+        assert "has not read the last notices" in caplog.text and not path.exists()
+
+
+async def test_a_server_that_never_listened_can_be_closed(folder):
+    async with world(folder) as w:
+        await server_module.Server(w.executor, folder / "executor.sock").close()
+
+
+async def test_a_notice_that_is_too_large_ends_nothing(folder, caplog):
+    async with world(folder) as w:
+        server = await serve(w.executor, folder / "executor.sock")
+        client = await Client.connect(folder / "executor.sock")
+        server.tell(Stray(group="mail", what="x" * (MAX_FRAME_BYTES + 1), removed=True))
+        server.tell(down(9))
+        assert (await client.next(GroupDown)).epoch == 9
+        assert "a notice cannot be sent" in caplog.text
         await server.close()

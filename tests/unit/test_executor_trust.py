@@ -5,6 +5,7 @@ import os
 import pytest
 from executor_world import root_folder
 
+from hamail.executor import hostmounts
 from hamail.executor.agents import Severity, exit_reason, explain, result_of, severity
 from hamail.executor.kinds import Kind, addresses_of, kind_of, mount_of
 from hamail.executor.metadata import BadMetadata, parse, parse_duration_ms
@@ -173,3 +174,22 @@ def test_kinds():
     mount = mount_of(spec("hamail:filesystem", device="/dev/x", directory="/srv/mail"))
     assert mount is not None and (mount.device, mount.directory) == ("/dev/x", "/srv/mail")
     assert mount_of(spec("heartbeat:LVM-activate", vgname="x")) is None
+
+
+def test_a_folder_is_no_secret(folder):
+    with pytest.raises(Untrusted, match="not a regular file"):
+        read_secret(folder)
+
+
+def test_what_is_no_address_is_left_to_the_agent_to_refuse():
+    assert addresses_of(spec("hamail:vip", address="nonsense, 192.0.2.1/24 2001:DB8::1")) == {
+        "192.0.2.1",
+        "2001:db8::1",
+    }
+
+
+@pytest.mark.parametrize("given", ["systemd", "-1", "../1", "\u0661"])
+def test_the_owner_of_the_mounts_is_a_process(monkeypatch, given):
+    monkeypatch.setenv(hostmounts.VARIABLE, given)
+    with pytest.raises(ValueError, match="no process id"):
+        hostmounts.owner()
