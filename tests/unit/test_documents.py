@@ -1,7 +1,10 @@
 """The documents say what is true: reference pages are current, links lead somewhere, every command in them exists."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -107,3 +110,25 @@ def test_commands_in_documents_exist(page):
 def test_this_test_can_fail():
     assert wrong_hamailctl("hamailctl statsu") and wrong_hamailctl("hamailctl status --nonsense")
     assert not wrong_hamailctl("hamailctl switchover mail --to n2 --reason 'kernel update'")
+
+
+def test_every_row_of_the_failure_catalogue_has_its_test():
+    rows = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (ROOT / "docs" / "failures.md").read_text())
+    assert len(rows) > 20
+    for file, name in rows:
+        assert f"def {name}(" in (ROOT / "tests" / "cluster" / file).read_text(), f"{file}::{name}"
+
+
+def test_the_example_of_an_agent_works(tmp_path):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "agents.md").read_text(), re.DOTALL)
+    agent = tmp_path / "spool"
+    agent.write_text(code[1])
+    folder = tmp_path / "made"
+
+    def call(action: str, value: str = str(folder)) -> int:
+        environ = {**os.environ, "OCF_RESKEY_folder": value, "PYTHONPATH": str(ROOT)}
+        return subprocess.run([sys.executable, agent, action], env=environ, capture_output=True, check=False).returncode
+
+    steps = ("monitor", "start", "start", "monitor", "stop", "stop", "monitor", "meta-data", "promote")
+    assert [call(step) for step in steps] == [7, 0, 0, 0, 0, 0, 7, 0, 3]
+    assert call("validate-all", "relative") == 6
