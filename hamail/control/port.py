@@ -4,6 +4,7 @@ from typing import Protocol
 
 from hamail.model.commands import AnyCommand, Outcome, Unknown
 from hamail.model.ids import GroupName, NodeName
+from hamail.model.report import NodeReport
 from hamail.model.spec import ClusterSpec
 from hamail.model.state import ClusterState
 from hamail.model.status import Status
@@ -42,6 +43,9 @@ class Backend(Protocol):
 
     async def wait_applied(self, after: int, timeout_ms: int) -> int:
         """Return the applied index as soon as it is greater than `after`, or after `timeout_ms`."""
+
+    async def reports(self) -> tuple[dict[NodeName, NodeReport], dict[NodeName, str]]:
+        """What every node sees of its machine and its links, asked now; and of the silent ones why there is nothing."""
 
     def now_ms(self) -> int:
         """Wall clock, for display only."""

@@ -22,6 +22,7 @@ from hamail.control.errors import ApiError
 from hamail.control.orders import SUBMIT_TIMEOUT_MS, Orders
 from hamail.control.peer import gid_of, user_name
 from hamail.control.port import Backend
+from hamail.control.reports import ReportViews
 from hamail.control.views import Views, answer
 
 SOCKET_MODE = 0o660
@@ -57,7 +58,9 @@ class ControlServer:
         self._app = web.Application(
             client_max_size=BODY_BYTES_MAX, middlewares=[_problems_as_json, self._authorised, _timely]
         )
-        self._app.add_routes([*Views(backend).routes(), *Actions(backend, orders).routes()])
+        self._app.add_routes(
+            [*Views(backend).routes(), *Actions(backend, orders).routes(), *ReportViews(backend).routes()]
+        )
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
         self._inode: int | None = None

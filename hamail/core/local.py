@@ -117,6 +117,7 @@ class Local:
             a.Stray: self._stray,
             a.Refused: self._refused,
             a.Accepted: self._accepted,
+            a.FactsGathered: lambda _: None,  # for people; goes to who asked, past the engine
         }
         handlers[type(n)](n)
 

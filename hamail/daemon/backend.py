@@ -11,9 +11,11 @@ from hamail.core.changes_orders import NODES_ARE_FIXED
 from hamail.core.facts import Facts
 from hamail.core.provenance import operator_refusal
 from hamail.daemon import agent_check
+from hamail.daemon.reports import Reports
 from hamail.daemon.shell import Shell, wall_ms
 from hamail.model.commands import AnyCommand, Outcome, Unknown
 from hamail.model.ids import GroupName, NodeName
+from hamail.model.report import NodeReport
 from hamail.model.spec import ClusterSpec
 from hamail.model.state import ClusterState, Phase
 from hamail.model.status import STATUS_SCHEMA, GroupView, NodeView, Status
@@ -25,9 +27,10 @@ MS = 1_000_000
 class DaemonBackend:
     """Implements hamail.control.port.Backend."""
 
-    def __init__(self, shell: Shell, agent_dirs: tuple[Path, ...] = ()) -> None:
+    def __init__(self, shell: Shell, reports: Reports, agent_dirs: tuple[Path, ...] = ()) -> None:
         """`agent_dirs`: where this node's agents are; empty on a witness, which has no use for them."""
         self._shell = shell
+        self._reports = reports
         self._engine = shell.engine
         self._agent_dirs = agent_dirs
 
@@ -98,6 +101,9 @@ class DaemonBackend:
 
         self._shell.propose(command, done)
         return await result
+
+    async def reports(self) -> tuple[dict[NodeName, NodeReport], dict[NodeName, str]]:
+        return await self._reports.collect()
 
     async def wait_applied(self, after: int, timeout_ms: int) -> int:
         return await self._shell.wait_applied(after, timeout_ms / 1000)

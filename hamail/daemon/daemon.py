@@ -19,6 +19,7 @@ from hamail.daemon.backend import DaemonBackend
 from hamail.daemon.barred import BarredError, BarredFile
 from hamail.daemon.executor_link import ExecutorLink
 from hamail.daemon.prober import Prober
+from hamail.daemon.reports import Reports
 from hamail.daemon.shell import Shell, boottime_ns, wall_ms
 from hamail.executor.notify import from_environment
 from hamail.model.spec import ClusterSpec
@@ -71,8 +72,12 @@ class Daemon:
         self.link = ExecutorLink(node.executor_socket, self.shell.on_notice, self.shell.on_executor_lost)
         if not spec.nodes[node.node].witness:
             self.shell.executor = self.link
+        self.reports = Reports(self.engine, self.transport.send, self.link.send if self.shell.executor else None)
+        self.shell.asides = self.reports
         agents = () if spec.nodes[node.node].witness else node.agent_dirs
-        self.control = ControlServer(DaemonBackend(self.shell, agents), node.control_socket, node.control_group)
+        self.control = ControlServer(
+            DaemonBackend(self.shell, self.reports, agents), node.control_socket, node.control_group
+        )
         self.prober = Prober(self.shell)
 
     async def run(self) -> None:
@@ -98,6 +103,7 @@ class Daemon:
         """Say good-bye, then end everything; what runs on this node stays with the executor."""
         self.notifier.send("STOPPING=1")
         await self.prober.stop()
+        self.reports.close()
         self.shell.perform(self.engine.leave(boottime_ns(), wall_ms()))
         await asyncio.sleep(FLUSH_S)
         self.shell.stop()

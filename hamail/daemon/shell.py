@@ -16,7 +16,7 @@ from hamail.daemon.barred import BarredError, BarredFile
 from hamail.model.actions import AnyNotice, AnyRequest, Extend
 from hamail.model.commands import AnyCommand, Outcome
 from hamail.model.ids import LogIndex, NodeName
-from hamail.model.messages import AnyMessage, Heartbeat, LeaseAnswer, LeaseRequest, Raft
+from hamail.model.messages import AnyMessage, Aside, Heartbeat, LeaseAnswer, LeaseRequest, Raft
 from hamail.model.state import ClusterState
 
 MS = 1_000_000
@@ -86,6 +86,14 @@ class Executor(Protocol):
     def send(self, request: AnyRequest) -> bool: ...
 
 
+class Asides(Protocol):
+    """Who answers people's questions that are none of the engine's business. Must never raise, nor wait."""
+
+    def message(self, sender: NodeName, message: Aside) -> None: ...
+
+    def notice(self, notice: AnyNotice) -> None: ...
+
+
 class Shell:
     """Everything runs in one event loop; no method blocks but `SaveBarred`, which must."""
 
@@ -101,6 +109,7 @@ class Shell:
         self.consensus: Consensus | None = None  # None: the journal could not be opened; the node is passive
         self.links: Links | None = None
         self.executor: Executor | None = None
+        self.asides: Asides | None = None
         self._barred = barred
         self._alive = alive
         self._applied = asyncio.Event()
@@ -127,9 +136,15 @@ class Shell:
                 self.consensus.deliver(sender, message.payload)
                 self.wake()
             return
+        if isinstance(message, Aside):
+            if self.asides is not None:
+                self.asides.message(sender, message)
+            return
         self._perform(self.engine.message(sender, message, boottime_ns(), wall_ms()))
 
     def on_notice(self, notice: AnyNotice) -> None:
+        if self.asides is not None:
+            self.asides.notice(notice)
         self._perform(self.engine.notice(notice, boottime_ns(), wall_ms()))
 
     def on_executor_lost(self) -> None:

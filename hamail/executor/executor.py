@@ -15,6 +15,7 @@ from hamail.executor.cgroups import ProcessSets
 from hamail.executor.clock import NS_PER_MS, BootTimer, boottime_ns
 from hamail.executor.deadman import Deadline, Deadman
 from hamail.executor.fences import Fences
+from hamail.executor.gather import Gatherer
 from hamail.executor.groups import Group
 from hamail.executor.kinds import Kind
 from hamail.executor.ledger import Held, Ledger, Page
@@ -32,6 +33,7 @@ from hamail.model.actions import (
     Configure,
     DeadlinePassed,
     Extend,
+    GatherFacts,
     GroupDown,
     GroupStopFailed,
     Hello,
@@ -78,6 +80,7 @@ class Executor:
         agents = Agents(settings.agent_dirs, processes, sets, settings.policy)
         self._tools = Tools(processes, sets, agents)
         self._fences = Fences(processes, sets, self.tell, settings.policy)
+        self._gatherer = Gatherer(settings.policy, self.tell)
         self._incarnation = Incarnation(boot_id=ledger.page.boot_id, executor_id=uuid.uuid4().hex)
         self._cluster = ""
         self._configured: dict[str, GroupSpec] = {}
@@ -185,6 +188,7 @@ class Executor:
     def close(self) -> None:
         self._events.close()
         self._timer.close()
+        self._gatherer.close()
         for task in self._tasks:
             task.cancel()
 
@@ -232,6 +236,8 @@ class Executor:
                 return self._fences.check(request)
             case Maintain():
                 return self._maintain(request.on)
+            case GatherFacts():
+                return self._gatherer.begin(self._configured.values())
             case Hello():
                 return "already greeted"
 

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, ResourceName
+from hamail.model.machine import MachineFacts
 from hamail.model.spec import GroupSpec
 from hamail.model.state import Evidence, Incarnation
 
@@ -109,6 +110,12 @@ class Maintain(Request, frozen=True, kw_only=True, tag="maintain"):
     on: bool
 
 
+class GatherFacts(Request, frozen=True, kw_only=True, tag="gather_facts"):
+    """Look at this machine for `hamailctl doctor`. Takes no argument: what is looked at is fixed by the executor and by
+    the configured groups. Changes nothing. Ends with `FactsGathered`.
+    """
+
+
 class Hello(Request, frozen=True, kw_only=True, tag="hello"):
     """First request on a connection. Answered by `Welcome`. A newer connection replaces an older one."""
 
@@ -127,6 +134,7 @@ AnyRequest: TypeAlias = (
     | RunFence
     | CheckFence
     | Maintain
+    | GatherFacts
 )
 
 
@@ -259,6 +267,13 @@ class FenceChecked(Notice, frozen=True, kw_only=True, tag="fence_checked"):
     detail: str
 
 
+class FactsGathered(Notice, frozen=True, kw_only=True, tag="facts_gathered"):
+    """`facts` None: the machine could not be looked at; `problem` says why."""
+
+    facts: MachineFacts | None
+    problem: str = ""
+
+
 class Stray(Notice, frozen=True, kw_only=True, tag="stray"):
     """Something of a group was found here that should not be, and was removed (or could not be)."""
 
@@ -283,4 +298,5 @@ AnyNotice: TypeAlias = (
     | FenceResult
     | FenceChecked
     | Stray
+    | FactsGathered
 )

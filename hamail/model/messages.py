@@ -8,6 +8,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, NodeName, ResourceName
+from hamail.model.report import NodeReport
 from hamail.model.state import Incarnation
 
 
@@ -71,4 +72,37 @@ class Raft(Message, frozen=True, kw_only=True, tag="raft"):
     payload: bytes
 
 
-AnyMessage: TypeAlias = Heartbeat | LeaseRequest | LeaseAnswer | ReleaseRequest | ReleaseAnswer | Raft
+class ReportRequest(Message, frozen=True, kw_only=True, tag="report_request"):
+    """Tell what you see of your machine and your links. Answered by `ReportAnswer`; decides nothing."""
+
+    nonce: int
+
+
+class ReportAnswer(Message, frozen=True, kw_only=True, tag="report_answer"):
+    nonce: int
+    report: NodeReport
+
+
+class Ping(Message, frozen=True, kw_only=True, tag="ping"):
+    nonce: int
+
+
+class Pong(Message, frozen=True, kw_only=True, tag="pong"):
+    nonce: int
+    at_us: int  # wall clock of the answering node
+
+
+# For people's questions only: they go past the engine, which knows nothing of them.
+Aside: TypeAlias = ReportRequest | ReportAnswer | Ping | Pong
+AnyMessage: TypeAlias = (
+    Heartbeat
+    | LeaseRequest
+    | LeaseAnswer
+    | ReleaseRequest
+    | ReleaseAnswer
+    | Raft
+    | ReportRequest
+    | ReportAnswer
+    | Ping
+    | Pong
+)

@@ -1,0 +1,89 @@
+"""The settings of Postfix and Dovecot that decide whether a failover works. Only these: others may hold passwords."""
+
+from hamail.machine.run import Failed, has, output
+from hamail.model.machine import TEXT_CHARS_MAX, ProgramFacts
+from hamail.model.spec import GroupSpec
+
+POSTFIX = (
+    "mail_version",
+    "myhostname",
+    "myorigin",
+    "mydomain",
+    "mydestination",
+    "virtual_mailbox_domains",
+    "inet_interfaces",
+    "inet_protocols",
+    "smtp_bind_address",
+    "smtp_bind_address6",
+    "smtp_bind_address_enforce",
+    "queue_directory",
+    "data_directory",
+    "mail_spool_directory",
+    "virtual_mailbox_base",
+    "home_mailbox",
+    "mail_owner",
+    "setgid_group",
+    "soft_bounce",
+    "smtpd_tls_cert_file",
+    "smtpd_tls_chain_files",
+    "smtpd_tls_security_level",
+)
+DOVECOT = (
+    "dovecot_version",
+    "shutdown_clients",
+    "mail_location",
+    "mail_path",
+    "mail_driver",
+    "mail_home",
+    "mail_uid",
+    "mail_gid",
+    "mail_fsync",
+    "listen",
+    "protocols",
+    "ssl",
+    "ssl_cert",
+    "ssl_server_cert_file",
+    "base_dir",
+    "first_valid_uid",
+    "default_internal_user",
+    "default_login_user",
+)
+
+
+def configured(groups: tuple[GroupSpec, ...], agent: str, parameter: str, default: str) -> str:
+    """Where the groups' first resource of `agent` has its configuration."""
+    given = [r.parameters.get(parameter, "") for g in groups for r in g.resources if r.agent == agent]
+    return next((value for value in given if value), default)
+
+
+def postfix(groups: tuple[GroupSpec, ...]) -> ProgramFacts | None:
+    """None where it is not installed."""
+    if not has("postconf"):
+        return None
+    folder = configured(groups, "hamail:postfix", "config_dir", "/etc/postfix")
+    try:
+        told = output("postconf", "-c", folder, "-x", *POSTFIX)
+    except Failed as error:
+        return ProgramFacts(problem=str(error))
+    return ProgramFacts(settings=chosen(told, POSTFIX))
+
+
+def dovecot(groups: tuple[GroupSpec, ...]) -> ProgramFacts | None:
+    if not has("doveconf"):
+        return None
+    file = configured(groups, "hamail:dovecot", "config_file", "/etc/dovecot/dovecot.conf")
+    try:
+        told = output("doveconf", "-c", file, "-a")
+    except Failed as error:
+        return ProgramFacts(problem=str(error))
+    return ProgramFacts(settings=chosen(told, DOVECOT))
+
+
+def chosen(told: str, names: tuple[str, ...]) -> dict[str, str]:
+    """`name = value` at the beginning of a line: the first of each name, since deeper ones are indented."""
+    found: dict[str, str] = {}
+    for line in told.splitlines():
+        name, separator, value = line.partition(" =")
+        if separator and name in names and name not in found:
+            found[name] = value.strip()[:TEXT_CHARS_MAX]
+    return found
