@@ -177,12 +177,65 @@ def cli_page() -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
+def life() -> str:
+    from hamail.core.transitions import ROWS, diagram
+
+    lines = ["```mermaid", *diagram().splitlines(), "```", "", "| in | when | then | said |", "|---|---|---|---|"]
+    lines += [f"| {r.phase} | {r.event} | {r.then} | {r.sentence} |" for r in ROWS]
+    return "\n".join(lines)
+
+
+def timings() -> str:
+    from hamail.core.timing import derive
+
+    columns = [derive(ms, 5) for ms in (300, 1000, 2000, 10_000)]
+    shown = (
+        ("detection_ms", "silence after which a node is missed"),
+        ("heartbeat_ms", "between two heartbeats"),
+        ("lease_ms", "L: how long the owner may serve after it asked"),
+        ("wait_ms", "W: how long a voter keeps its promise"),
+        ("stop_budget_ms", "at the end of the lease, to stop everything"),
+        ("watchdog_wait_ms", "until a watchdog surely has reset the machine"),
+        ("restart_grace_ms", "what a restart of hamaild may take"),
+    )
+    lines = ["| | " + " | ".join(f"{t.detection_ms / 1000:g} s" for t in columns) + " |", "|---" * 5 + "|"]
+    lines += [
+        f"| {words} | " + " | ".join(f"{getattr(t, name) / 1000:g} s" for t in columns) + " |" for name, words in shown
+    ]
+    return "\n".join(lines)
+
+
+def promises() -> str:
+    from hamail.model.spec import Requirement
+    from hamail.simulation.checkers.claims import PRICE
+
+    def kept(price: frozenset[str]) -> str:
+        return "two can be active" if "S1" in price else "holds"
+
+    order = (Requirement.FENCING, Requirement.WATCHDOG, Requirement.LEASE)
+    lines = ["| if | " + " | ".join(f"`{r}`" for r in order) + " |", "|---|---|---|---|"]
+    lines += [f"| {hazard} | " + " | ".join(kept(price[r]) for r in order) + " |" for hazard, price in PRICE.items()]
+    return "\n".join(lines)
+
+
+def filled(page: Path) -> str:
+    """The page with its made blocks made anew."""
+    blocks = {"life": life, "timings": timings, "promises": promises}
+    return re.sub(
+        r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)",
+        lambda found: found[1] + "\n" + blocks[found[2]]() + "\n\n" + found[3],
+        page.read_text(),
+        flags=re.DOTALL,
+    )
+
+
 def pages() -> dict[str, str]:
     etc = ROOT / "etc"
     return {
         "cluster.md": config_page("cluster.toml", etc / "cluster.toml", keys_of(read_cluster)),
         "node.md": config_page("node.toml", etc / "node.toml", keys_of(read_node)),
         "hamailctl.md": cli_page(),
+        "../concepts.md": filled(ROOT / "docs" / "concepts.md"),
     }
 
 
