@@ -12,3 +12,4 @@ Epoch: TypeAlias = int  # the log index of a grant, so it only grows; 0 = never 
 
 NAME_PATTERN = r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"  # clusters, nodes, groups, resources, fence devices
 CERTIFICATE_URI = "hamail://{cluster}/{node}"  # the one name in a node's certificate: whoever shows it is that node
+ISSUER_URI = "hamail-issuer://{cluster}"  # in the certificate of who keeps the authority; says nothing of any node

@@ -12,8 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec import Struct
 
-from hamail.model.ids import CERTIFICATE_URI, NAME_PATTERN, NodeName
+from hamail.model.ids import CERTIFICATE_URI, ISSUER_URI, NAME_PATTERN, NodeName
 from hamail.pki.files import PUBLIC_MODE, SECRET_MODE, PkiError, make_folder, read, require_absent, write
 
 AUTHORITY_DAYS = 7300
@@ -24,7 +25,15 @@ CA_KEY = "ca.key"
 NODE_CERTIFICATE = "node.pem"
 NODE_KEY = "node.key"
 
-__all__ = ["PkiError", "cluster_of", "create_authority", "issue"]
+__all__ = ["Authority", "PkiError", "cluster_of", "create_authority", "issue", "load_authority"]
+
+
+class Authority(Struct, frozen=True):
+    """An authority with its key: whoever holds it can make nodes."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+    cluster: str
 
 
 def create_authority(directory: Path, cluster: str, *, days: int = AUTHORITY_DAYS) -> Path:
@@ -32,10 +41,10 @@ def create_authority(directory: Path, cluster: str, *, days: int = AUTHORITY_DAY
 
     Raises PkiError; an authority that exists is never overwritten, since all its nodes would be locked out.
     """
-    _require_name("cluster", cluster)
+    require_name("cluster", cluster)
     certificate_path, key_path = directory / CA_CERTIFICATE, directory / CA_KEY
     require_absent(certificate_path, key_path)
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = new_key()
     name = _subject(cluster, f"{cluster} cluster authority")
     builder = (
         _builder(name, name, key.public_key(), days)
@@ -44,8 +53,8 @@ def create_authority(directory: Path, cluster: str, *, days: int = AUTHORITY_DAY
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
     )
     make_folder(directory)
-    write(key_path, _private(key), SECRET_MODE)
-    write(certificate_path, _public(builder.sign(key, hashes.SHA256())), PUBLIC_MODE)
+    write(key_path, private_pem(key), SECRET_MODE)
+    write(certificate_path, public_pem(builder.sign(key, hashes.SHA256())), PUBLIC_MODE)
     return certificate_path
 
 
@@ -56,38 +65,74 @@ def issue(
 
     `replace` allows a renewal in place: a new key and certificate take the old ones' names. Raises PkiError.
     """
-    _require_name("node", node)
-    certificate, key = _load(authority)
-    if (known := _cluster(certificate, authority / CA_CERTIFICATE)) != cluster:
-        raise PkiError(f"{authority / CA_CERTIFICATE}: is the authority of cluster {known!r}, not of {cluster!r}")
+    require_name("node", node)
+    ours = load_authority(authority)
+    if ours.cluster != cluster:
+        raise PkiError(
+            f"{authority / CA_CERTIFICATE}: is the authority of cluster {ours.cluster!r}, not of {cluster!r}"
+        )
     if not replace:
         require_absent(out / NODE_CERTIFICATE, out / NODE_KEY)
-    node_key = ec.generate_private_key(ec.SECP256R1())
-    uri = CERTIFICATE_URI.format(cluster=cluster, node=node)
-    signed = (
-        _builder(_subject(cluster, node), certificate.subject, node_key.public_key(), days)
+    node_key = new_key()
+    signed = sign_node(ours, node, node_key.public_key(), days=days)
+    make_folder(out)
+    write(out / NODE_KEY, private_pem(node_key), SECRET_MODE)
+    write(out / NODE_CERTIFICATE, public_pem(signed), PUBLIC_MODE)
+    write(out / CA_CERTIFICATE, public_pem(ours.certificate), PUBLIC_MODE)
+    return out / NODE_CERTIFICATE
+
+
+def sign_node(authority: Authority, node: NodeName, key: ec.EllipticCurvePublicKey, *, days: int) -> x509.Certificate:
+    """A certificate that says: its holder is this node. Whoever calls this has made sure of it. Raises PkiError."""
+    require_name("node", node)
+    uri = CERTIFICATE_URI.format(cluster=authority.cluster, node=node)
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    return _sign(authority, _subject(authority.cluster, node), uri, key, usages, days)
+
+
+def sign_issuer(authority: Authority, key: ec.EllipticCurvePublicKey, *, days: int) -> x509.Certificate:
+    """The certificate by which whoever keeps the authority is known to those who ask it. No node can show it."""
+    uri = ISSUER_URI.format(cluster=authority.cluster)
+    subject = _subject(authority.cluster, f"{authority.cluster} issuer")
+    return _sign(authority, subject, uri, key, [ExtendedKeyUsageOID.SERVER_AUTH], days)
+
+
+def _sign(
+    authority: Authority,
+    subject: x509.Name,
+    uri: str,
+    key: ec.EllipticCurvePublicKey,
+    usages: list[x509.ObjectIdentifier],
+    days: int,
+) -> x509.Certificate:
+    issuer_key = authority.key.public_key()
+    return (
+        _builder(subject, authority.certificate.subject, key, days)
         .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(authority=False), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
-        )
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
+        .sign(authority.key, hashes.SHA256())
     )
-    make_folder(out)
-    write(out / NODE_KEY, _private(node_key), SECRET_MODE)
-    write(out / NODE_CERTIFICATE, _public(signed), PUBLIC_MODE)
-    write(out / CA_CERTIFICATE, _public(certificate), PUBLIC_MODE)
-    return out / NODE_CERTIFICATE
+
+
+def load_authority(directory: Path) -> Authority:
+    """What `create_authority` has written. Raises PkiError that names the file."""
+    certificate, key = _load(directory)
+    return Authority(certificate, key, _cluster(certificate, directory / CA_CERTIFICATE))
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
 
 
 def cluster_of(authority: Path) -> str:
     """The cluster that an authority was made for. Raises PkiError."""
-    return _cluster(_load(authority)[0], authority / CA_CERTIFICATE)
+    return load_authority(authority).cluster
 
 
-def _require_name(what: str, name: str) -> None:
+def require_name(what: str, name: str) -> None:
     if not re.fullmatch(NAME_PATTERN, name):
         raise PkiError(f"{what} name {name!r}: only a-z, 0-9 and - inside, at most 32 characters")
 
@@ -154,11 +199,11 @@ def _key_usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
-def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
-def _public(certificate: x509.Certificate) -> bytes:
+def public_pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
