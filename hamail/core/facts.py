@@ -2,19 +2,10 @@
 
 from msgspec import Struct
 
-from hamail.model.ids import DeviceName, Epoch, GroupName, NodeName
+from hamail.model.ids import Epoch, GroupName, NodeName
+from hamail.model.situation import NodeFacts
 
-
-class NodeFacts(Struct, frozen=True, kw_only=True):
-    alive: bool = False  # heard within `detection` by this node
-    suspected: bool = False  # a majority of voters miss it
-    accusers: tuple[NodeName, ...] = ()
-    silent_ms: int = 0
-    ready: bool = False  # its executor is connected and its journal healthy
-    detail: str = ""
-    watchdog_armed: bool = False
-    fence_ready: dict[DeviceName, str] = {}  # devices it can reach -> "" or why it would fail
-    restarting: bool = False
+__all__ = ["Facts", "NodeFacts"]
 
 
 class Facts(Struct, frozen=True, kw_only=True):
