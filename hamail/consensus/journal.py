@@ -371,8 +371,8 @@ class Journal:
     def _rewrite(self, data: bytes) -> None:
         whole = data + bytes(GROW_BYTES)
         write_whole(self._disk, self.path / FILE, whole)
-        if self._file is not None:
-            self._file.close()
+        assert self._file is not None
+        self._file.close()
         self._file = self._disk.open(self.path / FILE)
         self._before, self._number = self.position, 2
         self._offset, self._size = len(data), len(whole)

@@ -7,9 +7,24 @@ from random import Random
 
 import pytest
 
+from hamail.consensus import records as consensus_records
 from hamail.consensus.journal import GROW_BYTES, Journal, JournalError, JournalMissing, initialise
 from hamail.consensus.memory_disk import MemoryDisk, PowerCut
-from hamail.consensus.records import NONCE_BITS, BadJournal, Ballot, Entry, Snapshot, batch, scan
+from hamail.consensus.records import (
+    FORMAT,
+    NONCE_BITS,
+    BadJournal,
+    Ballot,
+    Entry,
+    Heard,
+    Identity,
+    Opened,
+    Snapshot,
+    Truncated,
+    Written,
+    batch,
+    scan,
+)
 from hamail.disk import RealDisk
 
 DIR = Path("/state")
@@ -352,3 +367,72 @@ def test_real_disk(tmp_path):
     found = Journal(path, "c", "n1")
     assert (found.first_index, found.last_index) == (19, 29)
     found._destroy()
+
+
+def test_a_disk_that_takes_nothing_gets_no_journal():
+    disk = MemoryDisk()
+    disk.fail["create"] = OSError(errno.EROFS, "Read-only file system")
+    with pytest.raises(JournalError, match=r"cannot create a journal in /state: .*Read-only"):
+        initialise(DIR, "c", "n1", disk=disk)
+    assert not disk.exists(FILE)
+
+
+ME = Identity(FORMAT, "c", "n1")
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([ME, Ballot(5, "n2"), Ballot(4, "n2")], "damaged: term 4 is recorded after term 5"),
+        ([ME, Entry(b"a", 1, 1), Entry(b"b", 3, 1)], "damaged: entry 3 is recorded after entry 1"),
+        ([ME, Entry(b"a", 1, 1), Truncated(4)], r"damaged: index 4 is outside of the log \(1 to 1\)"),
+        ([ME, Entry(b"a", 2, 1), Truncated(1)], r"damaged: index 1 is outside of the log \(2 to 2\)"),
+        ([ME, Opened(-1, 0)], "damaged: a life -1 at position 0 is out of range"),
+        ([ME, Written(-1)], "damaged: a life 0 at position -1 is out of range"),
+        ([ME, Heard("n2", 1 << 63, 1)], "is out of range"),
+        ([Identity(99, "c", "n1")], "has format 99; this version reads"),
+        ([Ballot(1, None)], "damaged: it does not begin with the name"),
+    ],
+)
+def test_whole_records_that_cannot_be_true_are_refused(records, said):
+    """Their checksums are right: written by a fault of hamail, or by another version of it."""
+    disk = fresh()
+    disk.damage(FILE, 0, batch(1, records))
+    with pytest.raises(JournalError, match=said):
+        reopen(disk)
+
+
+def test_a_batch_over_the_limit_is_not_written(monkeypatch):
+    monkeypatch.setattr(consensus_records, "MAX_BATCH_BYTES", 1000)
+    journal = filled(fresh())
+    before = journal.size_bytes
+    journal.add(b"x" * 1000, 6, 1)
+    with pytest.raises(BadJournal, match="over the limit of 1000"):
+        journal.take()
+    assert journal.size_bytes == before
+
+
+def test_an_error_that_nobody_foresaw_is_the_last_as_well(monkeypatch):
+    disk = fresh()
+    journal = filled(disk)
+
+    def bug(_data):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(journal, "_append", bug)
+    journal.add(b"c6", 6, 1)
+    with pytest.raises(JournalError, match="failed unexpectedly: ValueError"):
+        sync(journal)
+    monkeypatch.undo()
+    with pytest.raises(JournalError, match="failed unexpectedly"):
+        sync(journal)
+    assert len(reopen(disk)) == 5
+
+
+def test_what_changes_nothing_is_not_written():
+    journal = filled(fresh())
+    journal.setCurrentTerm(journal.term, journal.vote)
+    journal.deleteEntriesFrom(len(journal))
+    assert journal.take() is None and len(journal) == 5
+    journal.setCurrentTerm(journal.term, "n3")
+    assert journal.take() is not None, "another vote in the same term is one"

@@ -3,7 +3,7 @@
 import pytest
 
 from hamail.consensus.memory import MemoryConsensus, MemoryLog
-from hamail.consensus.port import Consensus
+from hamail.consensus.port import NOT_LOGGED, Consensus
 from hamail.consensus.syncobj import SyncObjConsensus
 from hamail.model.commands import Outcome, Unknown
 from tests.consensus.cluster import MS, ListMachine, note
@@ -121,3 +121,30 @@ def test_machine_that_raises_stops_its_node():
     w.tick()
     assert "boom" in w.nodes["b"].health().problem and isinstance(results[0], Unknown)
     assert w.machines["a"].events == ["raise"]
+
+
+def test_the_same_leader_again_is_no_new_term_and_nobody_commits_nothing():
+    w = World()
+    w.log.set_leader("a")
+    w.log.set_leader("a")
+    assert w.log.term == 1
+    w.log.set_leader(None)
+    results = []
+    w.nodes["a"].propose(note("x"), results.append)
+    w.tick()
+    assert results == [] and w.log.term == 1 and w.nodes["a"].health().leader is None
+    w.log.set_leader("b")
+    w.tick()
+    assert results[0].accepted and w.log.term == 2
+
+
+def test_what_is_proposed_to_a_stopped_node_surely_does_not_enter_the_log():
+    w = World()
+    w.log.set_leader("a")
+    w.nodes["b"].stop()
+    w.nodes["b"].stop()
+    results = []
+    w.nodes["b"].propose(note("x"), results.append)
+    w.tick()
+    assert (results[0].accepted, results[0].index) == (False, NOT_LOGGED) and "not running" in results[0].reasons[0]
+    assert w.machines["a"].events == []

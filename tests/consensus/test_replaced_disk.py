@@ -2,7 +2,7 @@
 
 import pytest
 
-from hamail.consensus.codec import PreVote, PreVoteAnswer, StepDown
+from hamail.consensus.codec import PreVote, PreVoteAnswer, StepDown, Vote
 from hamail.consensus.journal import initialise
 from hamail.consensus.memory_disk import MemoryDisk
 from tests.consensus.cluster import STATE_DIR
@@ -98,3 +98,13 @@ def test_a_term_in_which_a_forgotten_vote_may_have_helped_is_not_enough():
     p.deliver("n3", append(8, (5, 8), [], 5))
     p.tick()
     assert not p.node.health().hindrance
+
+
+def test_a_vote_for_who_may_not_be_elected_makes_no_leader(node):
+    for _ in range(10):
+        node.tick(100)
+    node.node.deliver("n2", node.payload(Vote(node.term)))
+    node.node.deliver("n3", node.payload(Vote(node.term)))
+    node.tick()
+    assert not node.is_leader
+    assert bool(node.node._votes[1]) is not node.replaced

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from hamail.consensus import snapshots as snapshots_module
 from hamail.consensus.codec import SNAPSHOT_CHUNK_BYTES, CodecError, decode_snapshot, encode_snapshot
 from hamail.consensus.records import Entry, Snapshot
 from hamail.consensus.snapshots import MachineFailed, Snapshots
@@ -115,3 +116,52 @@ def test_large_commands_compact_early(monkeypatch):
     c = Cluster()
     leader = grown(c, 30, size=20_000)
     assert c.nodes[leader]._journal.snapshot is not None
+
+
+def snapshots():
+    c = Cluster(compact_entries=10)
+    leader = grown(c, 40, size=SNAPSHOT_CHUNK_BYTES // 15)
+    return c.nodes[leader]._snapshots
+
+
+def test_a_transfer_that_was_called_off_begins_anew():
+    s = snapshots()
+    _, first, last = s.getTransmissionData("n9")
+    assert first == 0 and not last
+    assert s.getTransmissionData("n9")[1] == SNAPSHOT_CHUNK_BYTES
+    s.cancelTransmisstion("n9")
+    assert s.getTransmissionData("n9")[1] == 0
+    s.cancelTransmisstion("nobody")
+
+
+def test_without_a_snapshot_there_is_nothing_to_send_and_nothing_said_is_nothing_received():
+    c = Cluster()
+    s = c.nodes[c.elect()]._snapshots
+    assert s.getTransmissionData("n9") is None
+    assert s.setTransmissionData(None) is False
+
+
+def test_a_state_that_has_grown_over_the_limit_stops_its_node(monkeypatch):
+    monkeypatch.setattr(snapshots_module, "MAX_SNAPSHOT_BYTES", 1000)
+    c = Cluster(compact_entries=10)
+    leader = c.elect()
+    for i in range(40):
+        c.propose(leader, f"e{i}-" + "x" * 100)
+        c.run(20)
+    problems = [node.health().problem for node in c.nodes.values()]
+    assert any("over the limit of a snapshot" in problem for problem in problems)
+
+
+def test_a_snapshot_of_its_own_that_cannot_be_restored_stops_the_node(monkeypatch):
+    def restore(_self, _data):
+        raise ValueError("not a state")
+
+    c = Cluster(compact_entries=10)
+    leader = grown(c, 40)
+    c.kill(leader)
+    with monkeypatch.context() as m:
+        m.setattr(ListMachine, "restore", restore)
+        node = c.boot(leader)
+    assert "restoring its snapshot at log index" in node.health().problem
+    c.run(1000)
+    assert c.leader() != leader and node.health().leader is None

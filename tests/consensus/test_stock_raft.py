@@ -7,9 +7,21 @@ import pickle
 import pytest
 
 from hamail.consensus import seams
-from hamail.consensus.codec import Append, Chunk, CodecError, Envelope, check_logged, decode_envelope, encode_envelope
+from hamail.consensus.codec import (
+    Ack,
+    Answer,
+    Append,
+    Chunk,
+    CodecError,
+    Envelope,
+    Known,
+    check_logged,
+    decode_envelope,
+    encode_envelope,
+    from_library,
+)
 from hamail.consensus.journal import JournalError, JournalMissing
-from hamail.consensus.records import Entry
+from hamail.consensus.records import NUMBER_MAX, Entry
 from hamail.model.commands import Outcome
 from tests.consensus.puppet import NO_OP, OurPuppet, StockPuppet, ack, append
 
@@ -403,3 +415,21 @@ def test_acknowledgement_of_what_does_not_exist_stops_the_leader():
     p.campaign(["n2"])
     p.deliver("n3", ack(99))
     assert "acknowledges log entry 98" in p.node.health().problem
+
+
+def test_what_is_out_of_range_or_unknown_is_refused():
+    for envelope in (
+        Envelope(NUMBER_MAX + 1, 1, 1, 1, Ack(2, False, True)),
+        Envelope(1, NUMBER_MAX + 1, 1, 1, Ack(2, False, True)),
+        Envelope(1, 1, 1, 1, Known(NUMBER_MAX + 1, 1)),
+        Envelope(1, 1, 1, 1, Answer(1, NUMBER_MAX + 1)),
+    ):
+        with pytest.raises(CodecError, match="out of range"):
+            decode_envelope(encode_envelope(envelope))
+    assert (
+        decode_envelope(encode_envelope(Envelope(NUMBER_MAX, NUMBER_MAX, 1, 1, Known(NUMBER_MAX, 1)))).body.position
+        == 1
+    )
+    for message in ({"type": "apply_command", "command": b"x"}, {"type": "append_entries", "term": 1}):
+        with pytest.raises(CodecError, match="no part|not part"):
+            from_library(message)
