@@ -426,10 +426,8 @@ def test_what_is_out_of_range_or_unknown_is_refused():
     ):
         with pytest.raises(CodecError, match="out of range"):
             decode_envelope(encode_envelope(envelope))
-    assert (
-        decode_envelope(encode_envelope(Envelope(NUMBER_MAX, NUMBER_MAX, 1, 1, Known(NUMBER_MAX, 1)))).body.position
-        == 1
-    )
+    last = Envelope(NUMBER_MAX, NUMBER_MAX, 1, 1, Known(NUMBER_MAX, 1))
+    assert decode_envelope(encode_envelope(last)) == last
     for message in ({"type": "apply_command", "command": b"x"}, {"type": "append_entries", "term": 1}):
-        with pytest.raises(CodecError, match="no part|not part"):
+        with pytest.raises(CodecError, match="not part of hamail's protocol"):
             from_library(message)
