@@ -129,8 +129,12 @@ class MoveAnswer(Struct, frozen=True, kw_only=True):
 
 
 class Why(Struct, frozen=True, kw_only=True):
+    """`group` is empty when an entry of the history was asked for; then the events are it, or make up its move."""
+
     group: GroupName
     sentences: tuple[str, ...]
+    events: tuple[Event, ...] = ()
+    move: Move | None = None
     schema: int = API_SCHEMA
 
 

@@ -15,6 +15,7 @@ import msgspec
 from hamail.control import api
 from hamail.control.api import BODY_BYTES_MAX, PREFIX, Done, Problem
 from hamail.model.ids import GroupName, LogIndex, NodeName, RequestId
+from hamail.model.situation import Situation
 from hamail.model.state import ClusterState
 from hamail.model.status import Status
 
@@ -117,8 +118,12 @@ class ControlClient:
     def move(self, move: LogIndex) -> api.MoveAnswer:
         return self._get(f"history/{move}", api.MoveAnswer)
 
-    def why(self, group: GroupName) -> api.Why:
-        return self._get(f"why/{_part(group)}", api.Why)
+    def why(self, target: str) -> api.Why:
+        """Of a group, or of the event or move with this number."""
+        return self._get(f"why/{_part(target)}", api.Why)
+
+    def situation(self) -> Situation:
+        return self._get("situation", Situation)
 
     def config(self) -> api.ConfigAnswer:
         return self._get("config", api.ConfigAnswer)

@@ -2,9 +2,11 @@
 
 from typing import Protocol
 
+from hamail.control.api import Why
 from hamail.model.commands import AnyCommand, Outcome, Unknown
-from hamail.model.ids import GroupName, NodeName
+from hamail.model.ids import GroupName, LogIndex, NodeName
 from hamail.model.report import NodeReport
+from hamail.model.situation import Situation
 from hamail.model.spec import ClusterSpec
 from hamail.model.state import ClusterState
 from hamail.model.status import Status
@@ -27,6 +29,12 @@ class Backend(Protocol):
 
     def why(self, group: GroupName) -> tuple[str, ...]:
         """Why the group is where it is, in sentences. The group exists."""
+
+    def account(self, number: LogIndex) -> Why | None:
+        """Why an event or a move came about, from the log alone; None when the history does not have it."""
+
+    def situation(self) -> Situation:
+        """All that decisions are made from, as this node knows it."""
 
     def preflight_move(self, group: GroupName, target: NodeName | None) -> tuple[NodeName | None, tuple[str, ...]]:
         """The node that a move would go to (chosen when `target` is None) and the reasons to refuse it, if any."""

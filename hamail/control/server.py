@@ -19,6 +19,7 @@ from hamail.control import errors
 from hamail.control.actions import Actions, peer_behind
 from hamail.control.api import BODY_BYTES_MAX, PREFIX, WAIT_MS_MAX
 from hamail.control.errors import ApiError
+from hamail.control.insight import Insight
 from hamail.control.orders import SUBMIT_TIMEOUT_MS, Orders
 from hamail.control.peer import gid_of, user_name
 from hamail.control.port import Backend
@@ -59,7 +60,12 @@ class ControlServer:
             client_max_size=BODY_BYTES_MAX, middlewares=[_problems_as_json, self._authorised, _timely]
         )
         self._app.add_routes(
-            [*Views(backend).routes(), *Actions(backend, orders).routes(), *ReportViews(backend).routes()]
+            [
+                *Views(backend).routes(),
+                *Actions(backend, orders).routes(),
+                *ReportViews(backend).routes(),
+                *Insight(backend).routes(),
+            ]
         )
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None

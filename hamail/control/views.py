@@ -19,7 +19,6 @@ from hamail.control.api import (
     History,
     MoveAnswer,
     TimingsAnswer,
-    Why,
 )
 from hamail.control.port import Backend
 from hamail.model.ids import GroupName, LogIndex
@@ -44,7 +43,6 @@ class Views:
             web.get(f"{PREFIX}/events", self.events),
             web.get(f"{PREFIX}/history", self.history),
             web.get(f"{PREFIX}/history/{{id}}", self.move),
-            web.get(f"{PREFIX}/why/{{group}}", self.why),
             web.get(f"{PREFIX}/config", self.config),
             web.get(f"{PREFIX}/timings", self.timings),
             web.get(f"{PREFIX}/metrics", self.metrics),
@@ -105,11 +103,6 @@ class Views:
             if move.id == int(wanted):
                 return answer(MoveAnswer(move=move))
         raise errors.not_found(f"no move {wanted} in the history; 'hamailctl history' lists them")
-
-    async def why(self, request: web.Request) -> web.Response:
-        parameters(request, ())
-        group = known_group(self._backend.state(), request.match_info["group"])
-        return answer(Why(group=group, sentences=self._backend.why(group)))
 
     async def config(self, request: web.Request) -> web.Response:
         parameters(request, ())

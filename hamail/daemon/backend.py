@@ -1,12 +1,15 @@
 """What the control API asks of hamaild."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from hamail import __version__
-from hamail.control.api import GIVEN
+from hamail.control.api import GIVEN, Why
 from hamail.control.port import NotProposed
-from hamail.core import explain, placement
+from hamail.core import account, explain, placement
 from hamail.core.changes_orders import NODES_ARE_FIXED
 from hamail.core.facts import Facts
 from hamail.core.provenance import operator_refusal
@@ -14,8 +17,9 @@ from hamail.daemon import agent_check
 from hamail.daemon.reports import Reports
 from hamail.daemon.shell import Shell, wall_ms
 from hamail.model.commands import AnyCommand, Outcome, Unknown
-from hamail.model.ids import GroupName, NodeName
+from hamail.model.ids import GroupName, LogIndex, NodeName
 from hamail.model.report import NodeReport
+from hamail.model.situation import MOVES_TOLD, SITUATION_SCHEMA, Situation
 from hamail.model.spec import ClusterSpec
 from hamail.model.state import ClusterState, Phase
 from hamail.model.status import STATUS_SCHEMA, GroupView, NodeView, Status
@@ -27,12 +31,22 @@ MS = 1_000_000
 class DaemonBackend:
     """Implements hamail.control.port.Backend."""
 
-    def __init__(self, shell: Shell, reports: Reports, agent_dirs: tuple[Path, ...] = ()) -> None:
-        """`agent_dirs`: where this node's agents are; empty on a witness, which has no use for them."""
+    def __init__(
+        self,
+        shell: Shell,
+        reports: Reports,
+        agent_dirs: tuple[Path, ...] = (),
+        certificate_warnings: Callable[[int], tuple[str, ...]] = lambda _: (),
+    ) -> None:
+        """`agent_dirs`: where this node's agents are; empty on a witness, which has no use for them.
+
+        `certificate_warnings`: what is to be said of the nodes' certificates, given the time in ms since 1970.
+        """
         self._shell = shell
         self._reports = reports
         self._engine = shell.engine
         self._agent_dirs = agent_dirs
+        self._certificate_warnings = certificate_warnings
 
     def now_ms(self) -> int:
         return wall_ms()
@@ -45,6 +59,29 @@ class DaemonBackend:
 
     def why(self, group: GroupName) -> tuple[str, ...]:
         return explain.why(self.state(), self._engine.facts(), group)
+
+    def account(self, number: LogIndex) -> Why | None:
+        state = self.state()
+        move, events = account.move_of(state, number), account.events_of_entry(state, number)
+        if move is None and not events:
+            return None
+        told = account.events_of_move(state, move) if move is not None else events
+        return Why(group="", sentences=account.of_entry(state, number), events=told, move=move)
+
+    def situation(self) -> Situation:
+        state, facts = self.state(), self._engine.facts()
+        config = replace(state.config, source="")
+        return Situation(
+            schema=SITUATION_SCHEMA,
+            cluster=state.spec.name,
+            node=self._engine.me,
+            at_ms=wall_ms(),
+            coordinator=self._shell.health().leader,
+            state=replace(state, events=(), requests=(), moves=state.moves[-MOVES_TOLD:], config=config),
+            heard=facts.nodes,
+            retry_in_ms=facts.retry_in_ms,
+            behind_ms=facts.behind_ms,
+        )
 
     def preflight_move(self, group: GroupName, target: NodeName | None) -> tuple[NodeName | None, tuple[str, ...]]:
         state, facts = self.state(), self._engine.facts()
@@ -129,7 +166,7 @@ class DaemonBackend:
             maintenance=state.maintenance,
             nodes=tuple(self._node(spec, state, facts, n) for n in sorted(spec.nodes)),
             groups=tuple(self._group(state, facts, g) for g in sorted(state.spec.groups)),
-            warnings=explain.warnings(state, facts),
+            warnings=(*explain.warnings(state, facts), *self._certificate_warnings(wall_ms())),
             problems=(f"{engine.me} is passive: {local}",) if local else (),
         )
 

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import msgspec
 
+from hamail.control.api import Why
 from hamail.control.port import NotProposed
 from hamail.control.server import ControlServer
+from hamail.core import account
 from hamail.core.timing import derive
 from hamail.model import commands as c
+from hamail.model.situation import SITUATION_SCHEMA, NodeFacts, Situation
 from hamail.model.spec import ClusterSpec, FenceDeviceSpec, GroupSpec, NodeSpec, ResourceSpec
 from hamail.model.state import (
     ClusterState,
@@ -165,6 +168,28 @@ class FakeBackend:
 
     def why(self, group):
         return (f"{group} runs on n1 since n2 was lost.", "n2 was fenced through ipmi, which confirmed that it is off.")
+
+    def account(self, number):
+        move, events = account.move_of(self.st, number), account.events_of_entry(self.st, number)
+        if move is None and not events:
+            return None
+        told = account.events_of_move(self.st, move) if move is not None else events
+        return Why(group="", sentences=account.of_entry(self.st, number), events=told, move=move)
+
+    def situation(self):
+        status = self.status()
+        heard = {
+            n.name: NodeFacts(
+                alive=n.alive, suspected=n.suspected, silent_ms=n.silent_ms, ready=n.ready or n.witness,
+                detail=n.detail,
+                watchdog_armed=n.watchdog == "armed", fence_ready=n.fence_devices,
+            )
+            for n in status.nodes
+        }  # fmt: skip
+        return Situation(
+            schema=SITUATION_SCHEMA, cluster=self.st.spec.name, node=self.node, at_ms=status.at_ms, coordinator="n3",
+            state=msgspec.structs.replace(self.st, events=(), requests=()), heard=heard,
+        )  # fmt: skip
 
     def preflight_move(self, group, target):
         owner = self.st.group(group).owner
