@@ -17,6 +17,7 @@ from hamail.control.server import ControlServer
 from hamail.core.engine import Engine
 from hamail.daemon.backend import DaemonBackend
 from hamail.daemon.barred import BarredError, BarredFile
+from hamail.daemon.certificate_watch import CertificateWatch
 from hamail.daemon.executor_link import ExecutorLink
 from hamail.daemon.prober import Prober
 from hamail.daemon.reports import Reports
@@ -63,6 +64,7 @@ class Daemon:
         self._alive_at_s = 0.0
         self.shell = Shell(self.engine, barred, self._alive, self._in_thread)
         self.transport = self._transport(node, spec)
+        self.certificates = CertificateWatch(self.transport, Certificates.of(node.certificates))
         self.shell.links = self.transport
         self.consensus = self._consensus(node, spec)
         if not problem:
@@ -76,7 +78,9 @@ class Daemon:
         self.shell.asides = self.reports
         agents = () if spec.nodes[node.node].witness else node.agent_dirs
         self.control = ControlServer(
-            DaemonBackend(self.shell, self.reports, agents), node.control_socket, node.control_group
+            DaemonBackend(self.shell, self.reports, agents, self.certificates.warnings),
+            node.control_socket,
+            node.control_group,
         )
         self.prober = Prober(self.shell)
 
@@ -90,7 +94,7 @@ class Daemon:
 
     async def start(self) -> None:
         """Raises OSError or LookupError when an address or the socket cannot be had."""
-        await self.transport.start()
+        self.certificates.start(await self.transport.start())
         await self.control.start()
         if self.shell.executor is not None:
             self.link.start()
@@ -103,6 +107,7 @@ class Daemon:
         """Say good-bye, then end everything; what runs on this node stays with the executor."""
         self.notifier.send("STOPPING=1")
         await self.prober.stop()
+        await self.certificates.stop()
         self.reports.close()
         self.shell.perform(self.engine.leave(boottime_ns(), wall_ms()))
         await asyncio.sleep(FLUSH_S)

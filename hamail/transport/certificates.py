@@ -9,6 +9,7 @@ from msgspec import Struct
 from hamail.model.ids import CERTIFICATE_URI, NAME_PATTERN, NodeName
 
 PROTOCOL = "hamail/1"  # negotiated by ALPN: another wire format gets another number
+FILE_BYTES_MAX = 256 << 10
 UNSAFE_KEY_MODE = 0o027  # a group may read the key (root:hamail 0640), nobody else may touch it
 _URI = re.compile(CERTIFICATE_URI.format(cluster=f"(?P<cluster>{NAME_PATTERN})", node=f"(?P<node>{NAME_PATTERN})"))
 
@@ -18,11 +19,20 @@ class CertificateError(Exception):
 
 
 class Certificates(Struct, frozen=True, kw_only=True):
-    """The three files of a node, as `python -m hamail.pki issue` writes them."""
+    """The files of a node. `key` counts unless the certificate's file has the key in it as well.
+
+    Certificates that renew themselves are kept like that: both are then replaced by one rename, and whenever hamaild
+    starts they belong together.
+    """
 
     authority: Path
     certificate: Path
     key: Path
+
+    @property
+    def holder(self) -> Path:
+        """The file with the key in it. Raises CertificateError."""
+        return self.certificate if b"PRIVATE KEY-----" in _content(self.certificate) else self.key
 
     @classmethod
     def of(cls, directory: Path) -> "Certificates":
@@ -48,7 +58,7 @@ def client_context(files: Certificates) -> ssl.SSLContext:
 
 
 def _context(files: Certificates, protocol: int) -> ssl.SSLContext:
-    _require_readable(files)
+    key = _readable_key(files)
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False  # names are checked by `identity`: they are node names, not host names
@@ -60,26 +70,32 @@ def _context(files: Certificates, protocol: int) -> ssl.SSLContext:
     except ssl.SSLError as error:
         raise CertificateError(f"{files.authority}: is not a PEM certificate") from error
     try:
-        context.load_cert_chain(files.certificate, files.key)
+        context.load_cert_chain(files.certificate, key)
     except ssl.SSLError as error:
         raise CertificateError(
-            f"{files.certificate}, {files.key}: are not a certificate and its private key in PEM ({explain(error)})"
+            f"{files.certificate}, {key}: are not a certificate and its private key in PEM ({explain(error)})"
         ) from error
     return context
 
 
-def _require_readable(files: Certificates) -> None:
-    for path in (files.authority, files.certificate, files.key):
-        try:
-            with path.open("rb") as file:
-                file.read(1)
-        except OSError as error:
-            raise CertificateError(f"{path}: cannot be read: {error.strerror}") from error
-    mode = files.key.stat().st_mode
+def _readable_key(files: Certificates) -> Path:
+    key = files.holder
+    for path in (files.authority, files.certificate, key):
+        _content(path)
+    mode = key.stat().st_mode
     if mode & UNSAFE_KEY_MODE:
         raise CertificateError(
-            f"{files.key}: mode {mode & 0o777:04o} lets others use this node's key; expected 0600, or 0640 for a group"
+            f"{key}: mode {mode & 0o777:04o} lets others use this node's key; expected 0600, or 0640 for a group"
         )
+    return key
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(FILE_BYTES_MAX)
+    except OSError as error:
+        raise CertificateError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def identity(tls: ssl.SSLSocket | ssl.SSLObject) -> Identity:

@@ -100,6 +100,12 @@ class Dialer:
         elif stalled_ms >= STALL_MS and self._attempt is None and self._timer is None:
             self._dial()
 
+    def use(self, context: ssl.SSLContext) -> None:
+        """From now on with these certificates. The link goes on until one that was made with them takes over."""
+        self._context = context
+        if not self._stopped and self._attempt is None:
+            self._dial()
+
     def peer_is_there(self) -> None:
         """The peer has just connected to us, so the path works: do not sit out a pause or a dead attempt."""
         if self._stopped:
@@ -173,7 +179,7 @@ class Dialer:
         if (old := self._link) is not None:
             old.on_closed = None
             old.close("replaced", abort=True)
-            self._on_link(self.peer, False, "gone silent, replaced by a new connection")
+            self._on_link(self.peer, False, "replaced by a new connection")
         now_ns = self._now_ns()
         self._cancel_timer()
         self._attempt = None

@@ -62,6 +62,10 @@ class Listener:
         host, port = self._socket.getsockname()[:2]
         return host, port
 
+    def use(self, context: ssl.SSLContext) -> None:
+        """For connections from now on."""
+        self._context = context
+
     def close(self) -> None:
         if self._resume is not None:
             self._resume.cancel()

@@ -6,10 +6,12 @@ node dials each other one and sends only on connections that it dialled.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
 
 import structlog
+from msgspec import Struct
 
 from hamail.model.ids import NodeName
 from hamail.model.messages import AnyMessage
@@ -32,6 +34,14 @@ from hamail.transport.sockets import Address, family
 
 SWEEP_S = 0.2
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to  # nosec B104
+
+
+class Fresh(Struct, frozen=True):
+    """Certificates that were read again."""
+
+    own: Identity
+    server: ssl.SSLContext
+    client: ssl.SSLContext
 
 
 class _Incoming:
@@ -93,12 +103,7 @@ class Transport:
 
         Raises CertificateError or OSError, with the file or address and the reason; nothing is running then.
         """
-        own = own_identity(self._certificates)
-        if (own.cluster, own.node) != (self._cluster, self._me):
-            raise CertificateError(
-                f"{self._certificates.certificate}: is for node {own.node} of cluster {own.cluster}, "
-                f"but this is node {self._me} of cluster {self._cluster}"
-            )
+        own = self._own()
         self._loop = loop = asyncio.get_running_loop()
         listener = Listener(
             loop,
@@ -128,6 +133,27 @@ class Transport:
             dialer.start()
         self._sweeper = loop.call_later(SWEEP_S, self._sweep)
         return own
+
+    def _own(self) -> Identity:
+        own = own_identity(self._certificates)
+        if (own.cluster, own.node) != (self._cluster, self._me):
+            raise CertificateError(
+                f"{self._certificates.certificate}: is for node {own.node} of cluster {own.cluster}, "
+                f"but this is node {self._me} of cluster {self._cluster}"
+            )
+        return own
+
+    def read_again(self) -> Fresh:
+        """The certificates as the files have them now, proved to work. May run in a thread. Raises CertificateError."""
+        return Fresh(self._own(), server_context(self._certificates), client_context(self._certificates))
+
+    def use(self, fresh: Fresh) -> None:
+        """From now on with these. No link is dropped: each goes on until one made with the new ones takes over."""
+        if self._listener is None:
+            return
+        self._listener.use(fresh.server)
+        for dialer in self._dialers.values():
+            dialer.use(fresh.client)
 
     async def stop(self) -> None:
         """Close everything. What the kernel has taken is still sent; no callback is called any more."""
