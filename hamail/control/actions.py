@@ -200,7 +200,21 @@ class Actions:
             raise errors.bad_request(f"request: '{body.request[:80]}' differs from the header {REQUEST_HEADER}")
         check_reason(body.reason)
         order = body.request or header
-        return answer(await self._orders.carry_out(order, content_of(body), prepare))
+        try:
+            return answer(await self._orders.carry_out(order, content_of(body), prepare))
+        except errors.ApiError as error:
+            if error.problem.code == "refused":  # what the log itself refused it has kept already
+                what, group = words_of(body), getattr(body, "group", "")
+                why = "; ".join((error.problem.error, *error.problem.reasons))
+                self._backend.note_refusal(error.problem.request, actor(request), body.reason, what, group, why)
+            raise
+
+
+def words_of(body: Request) -> str:
+    """What was asked for: "standby n1"."""
+    kind = "".join(f" {x.lower()}" if x.isupper() else x for x in type(body).__name__.removesuffix("Request")).strip()
+    names = (str(getattr(body, name, "") or "") for name in ("group", "node", "to"))
+    return " ".join((kind, *(name for name in names if name)))
 
 
 def content_of(body: Request) -> bytes:

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from hamail.control.api import Why
 from hamail.model.commands import AnyCommand, Outcome, Unknown
-from hamail.model.ids import GroupName, LogIndex, NodeName
+from hamail.model.ids import GroupName, LogIndex, NodeName, RequestId
 from hamail.model.report import NodeReport
 from hamail.model.situation import Situation
 from hamail.model.spec import ClusterSpec
@@ -48,6 +48,9 @@ class Backend(Protocol):
         A command whose `request` id was applied before has no second effect and gives the first answer.
         Raises `NotProposed` when the command surely never left.
         """
+
+    def note_refusal(self, request: RequestId, actor: str, reason: str, what: str, group: GroupName, why: str) -> None:
+        """Let the history keep that an order was refused before it reached the log. Nobody waits for it."""
 
     async def wait_applied(self, after: int, timeout_ms: int) -> int:
         """Return the applied index as soon as it is greater than `after`, or after `timeout_ms`."""

@@ -1,7 +1,7 @@
 """Why did that happen? From the log alone, so any node can tell, also the witness, also long after."""
 
 from hamail.core import rules
-from hamail.core.explain import clock
+from hamail.core.words import clock
 from hamail.model.ids import LogIndex
 from hamail.model.state import ClusterState, Event, Move
 

@@ -9,15 +9,15 @@ from msgspec.structs import replace
 from hamail import __version__
 from hamail.control.api import GIVEN, Why
 from hamail.control.port import NotProposed
-from hamail.core import account, explain, placement
+from hamail.core import account, explain, placement, record
 from hamail.core.changes_orders import NODES_ARE_FIXED
 from hamail.core.facts import Facts
 from hamail.core.provenance import operator_refusal
 from hamail.daemon import agent_check
 from hamail.daemon.reports import Reports
 from hamail.daemon.shell import Shell, wall_ms
-from hamail.model.commands import AnyCommand, Outcome, Unknown
-from hamail.model.ids import GroupName, LogIndex, NodeName
+from hamail.model.commands import Annotate, AnyCommand, Outcome, Unknown
+from hamail.model.ids import GroupName, LogIndex, NodeName, RequestId
 from hamail.model.report import NodeReport
 from hamail.model.situation import MOVES_TOLD, SITUATION_SCHEMA, Situation
 from hamail.model.spec import ClusterSpec
@@ -138,6 +138,15 @@ class DaemonBackend:
 
         self._shell.propose(command, done)
         return await result
+
+    def note_refusal(self, request: RequestId, actor: str, reason: str, what: str, group: GroupName, why: str) -> None:
+        state = self.state()
+        sentence = record.refusal_words(actor, what, "", why)
+        silent = self._engine.problem or not self._shell.health().leader or not state.config.revision
+        if silent or record.repeated(state, sentence) or any(known == request for known, _, _ in state.requests):
+            return
+        note = Annotate(at_ms=wall_ms(), actor=actor, reason=reason, event="refused", group=group, sentence=sentence)
+        self._shell.propose(note, lambda _: None)
 
     async def reports(self) -> tuple[dict[NodeName, NodeReport], dict[NodeName, str]]:
         return await self._reports.collect()

@@ -124,6 +124,7 @@ class FakeBackend:
         self.maintenance_acks = ("n1", "n2")
         self.still_suspended: tuple[str, ...] = ()
         self.fence_ok = True
+        self.noted: list[tuple[str, str, str]] = []  # refusals that the history is to keep
         self.tasks: set[asyncio.Task] = set()
         self.changed: asyncio.Event | None = None
 
@@ -168,6 +169,9 @@ class FakeBackend:
 
     def why(self, group):
         return (f"{group} runs on n1 since n2 was lost.", "n2 was fenced through ipmi, which confirmed that it is off.")
+
+    def note_refusal(self, request, actor, reason, what, group, why):
+        self.noted.append((actor, what, why))
 
     def account(self, number):
         move, events = account.move_of(self.st, number), account.events_of_entry(self.st, number)
