@@ -206,6 +206,11 @@ class World:
         path = self.folder / f"{name}.state.log"
         return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
 
+    def last_start_s(self, name: str) -> float:
+        """When its last start was begun (monotonic clock)."""
+        lines = [line.split() for line in (self.folder / f"{name}.state.log").read_text().splitlines()]
+        return max(float(at_s) for action, _epoch, at_s in lines if action == "start")
+
     def pid(self, name: str) -> int:
         return int((self.folder / f"{name}.state").read_text().split()[0])
 

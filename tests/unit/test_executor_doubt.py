@@ -428,3 +428,25 @@ async def test_names_whose_process_sets_could_be_those_of_others_are_refused(fol
         await agents.metadata("hamail:service")
     assert not NAME.fullmatch(asked[0].partition(".")[0]), "no group can be called so"
     sets.remove()
+
+
+async def test_agents_that_change_or_go_are_asked_again(folder, monkeypatch):
+    """Their meta-data is kept for as long as the file is the same one, and not for ever."""
+    monkeypatch.setattr("hamail.executor.agents.CACHED_AGENTS_MAX", 2)
+    async with world(folder) as w:
+        agents = w.executor._tools.agents
+        for name in ("a", "b", "c"):
+            write_agent(folder / "agents", "other", name)
+            assert (await agents.metadata(f"other:{name}")).parameters.keys() >= {"state", "mode"}
+        assert len(agents._cache) == 1, "it was full, and began anew"
+        monkeypatch.setattr(agents, "locate", lambda _name: folder / "gone")
+        with pytest.raises(AgentError, match="agent other:a is not run"):
+            await agents.metadata("other:a")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "a\nb"])
+async def test_a_resource_without_a_usable_name_is_refused_before_anything_is_run(folder, name):
+    async with world(folder) as w:
+        with pytest.raises(AgentError, match="is no resource name"):
+            await w.executor._tools.agents.check(w.resource(name))
+        assert w.log(name) == []

@@ -12,9 +12,13 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from click.testing import CliRunner
 from executor_world import Client, root_folder, service_agent, write_agent
 
+from hamail.executor import main as main_module
 from hamail.executor.clock import boottime_ns
+from hamail.executor.executor import Executor, Settings
+from hamail.executor.processes import Processes
 from hamail.model.actions import Accepted, Cleaned, CleanUp, Configure, GroupUp, Maintain, Refused, StartGroup
 from hamail.model.spec import GroupSpec, ResourceSpec
 from hamail.model.state import Evidence
@@ -209,3 +213,74 @@ async def test_size_of_executor_and_agent_server(process):
     used = sum(sum(p.cpu_times()[:4]) for p in [main, *main.children()]) - before
     print(f"PSS {pss:.1f} MB, CPU {used * 20:.2f} s/min")
     assert pss < 45
+
+
+def test_only_root_runs_it(monkeypatch):
+    monkeypatch.setattr(main_module, "forbid_core_dumps", lambda: None)  # it would be for the whole test run
+    monkeypatch.setattr(main_module.os, "geteuid", lambda: 65534)
+    done = CliRunner().invoke(main_module.main, ["--no-systemd"])
+    assert done.exit_code == 1 and "must run as root" in done.output
+
+
+def test_what_is_wrong_with_its_configuration_is_told(tmp_path):
+    (tmp_path / "node.toml").write_text('node = "n1"\nwatchdog_timeout = "soon"\ncolour = "blue"\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "hamail.executor.main", "--config", str(tmp_path / "node.toml")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_S,
+    )
+    assert done.returncode == 1 and "watchdog_timeout" in done.stderr and "colour" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_memory_that_cannot_be_locked_is_told_and_no_reason_to_stop(monkeypatch, caplog):
+    class Refuses:
+        def mlockall(self, _flags):
+            main_module.ctypes.set_errno(12)
+            return -1
+
+    monkeypatch.setattr(main_module.ctypes, "CDLL", lambda *_a, **_k: Refuses())
+    with caplog.at_level("INFO"):
+        main_module._lock_memory()
+    assert "memory is not locked: Cannot allocate memory" in caplog.text
+
+
+async def served(folder, agents, watchdog_device=None):
+    settings = Settings(node="n1", agent_dirs=(agents,), watchdog_device=watchdog_device, watchdog_timeout_s=5)
+    place = main_module.Place(folder, folder / "executor.sock", settings)
+    return await main_module._serve(place, Processes.fork((agents,)), main_module.notify.Notifier(None))
+
+
+async def test_a_bug_in_the_pulse_ends_the_process_and_leaves_the_watchdog_armed(monkeypatch, caplog):
+    """What feeds the watchdog is gone, so it must bite, whatever was verified on the way out."""
+
+    async def bug(_executor):
+        raise ValueError("a bug")
+
+    disarmed = []
+    monkeypatch.setattr(Executor, "run", bug)
+    monkeypatch.setattr(main_module.Watchdog, "disarm", lambda _self: disarmed.append(1))
+    with root_folder() as folder:
+        assert await served(folder, folder / "agents") == 1
+    assert disarmed == []
+    assert "the executor's pulse has ended" in caplog.text and "ValueError: a bug" in caplog.text
+    assert "the watchdog stays armed" in caplog.text
+
+
+async def test_what_is_not_verified_stopped_leaves_the_watchdog_armed(monkeypatch, caplog):
+    async def not_clean(executor):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(1000)
+
+    async def unverified(_executor):
+        return False
+
+    disarmed = []
+    monkeypatch.setattr(Executor, "run", not_clean)
+    monkeypatch.setattr(Executor, "shutdown", unverified)
+    monkeypatch.setattr(main_module.Watchdog, "disarm", lambda _self: disarmed.append(1))
+    with root_folder() as folder:
+        assert await served(folder, folder / "agents") == 1
+    assert disarmed == [] and "not everything is verified stopped" in caplog.text

@@ -16,6 +16,7 @@ from executor_world import root_folder, world, write_agent
 
 from hamail.executor import verify
 from hamail.executor.kinds import MountPoint
+from hamail.executor.police import NETLINK_READS_MAX, AddressEvents, Police
 from hamail.model.actions import (
     GroupDown,
     GroupStopFailed,
@@ -27,6 +28,7 @@ from hamail.model.actions import (
     StopGroup,
     Stray,
 )
+from hamail.model.spec import GroupSpec, ResourceSpec
 
 pytestmark = pytest.mark.root
 CLONE_NEWNET = 0x40000000
@@ -305,3 +307,76 @@ def test_alive_knows_a_process_by_its_start():
     while verify.alive(child.pid, start):  # it becomes a zombie, which is dead enough
         assert time.monotonic() < deadline
     child.wait()
+
+
+async def test_a_change_of_addresses_is_told_also_when_events_were_lost_or_never_end(monkeypatch):
+    class Flood:
+        def __init__(self, error=None):
+            self.error, self.reads = error, 0
+
+        def recv(self, _size):
+            self.reads += 1
+            if self.error:
+                raise self.error
+            return b"x"
+
+    calls = []
+    events = AddressEvents(lambda: calls.append(1))
+    real = events._socket
+    try:
+        for flood, reads in ((Flood(OSError(105, "No buffer space available")), 1), (Flood(), NETLINK_READS_MAX)):
+            events._socket = flood
+            events._readable()
+            events._readable()
+            await asyncio.sleep(0.05)
+            assert flood.reads == 2 * reads, "and then the others have their turn"
+        assert len(calls) == 2, "a burst is told once"
+    finally:
+        events._socket = real
+        events.close()
+
+
+async def test_mounts_that_cannot_be_looked_at_hide_no_others(monkeypatch, caplog):
+    def store(name):
+        parameters = {"device": "/dev/x", "directory": f"/srv/{name}"}
+        resources = (ResourceSpec(name="fs", agent="hamail:filesystem", parameters=parameters),)
+        return GroupSpec(name=name, nodes=("n1",), resources=resources)
+
+    def visible(mount):
+        if mount.directory == "/srv/a":
+            raise OSError(24, "Too many open files")
+        return [f"/dev/x is mounted on {mount.directory}"]
+
+    async def evict(_group, _addresses):
+        raise AssertionError("nobody has an address")
+
+    monkeypatch.setattr(verify, "visible_mounts", visible)
+    told = []
+    await Police(lambda: [store("a"), store("b")], evict, told.append).look(frozenset())
+    assert [(s.group, s.what, s.removed) for s in told] == [("b", "/dev/x is mounted on /srv/b", False)]
+    assert "mounts of group a cannot be looked at" in caplog.text
+
+
+def test_only_so_many_holders_are_named(monkeypatch):
+    children = [subprocess.Popen(["sleep", "1000"], cwd="/run") for _ in range(verify.HOLDERS_NAMED_MAX + 1)]
+    try:
+        users = verify._users_of(MountPoint("", "/run"))
+        assert len(users) == verify.HOLDERS_NAMED_MAX
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def test_only_so_many_namespaces_are_named(monkeypatch, tmp_path):
+    """Each of these has a mount namespace of its own."""
+    monkeypatch.setattr(verify, "HOLDERS_NAMED_MAX", 2)
+    children = [subprocess.Popen(["unshare", "-m", "sleep", "1000"]) for _ in range(3)]
+    try:
+        time.sleep(0.3)
+        assert len(verify._namespaces_with(MountPoint("", "/proc"))) == 2
+        assert verify._namespaces_with(MountPoint("", str(tmp_path))) == []
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
