@@ -1,7 +1,8 @@
 """The lease protocol: majority promises outside the log. Stated once, here.
 
-An owner asks every voter, itself included: promise nobody else for W from your receipt. With promises from a majority
-to one request its lease runs until L after it *sent* that request. To take a group over without a fence, a coordinator
+An owner asks every voter, itself included: promise nobody else for W from your receipt. A lease runs until L after it
+*sent* the newest request that a majority has answered, each of them that one or a later one: an answer that is slower
+than the next request still counts. To take a group over without a fence, a coordinator
 asks the voters whether their promise has run out; each yes is made durable before it is said, and a voter that said
 yes to an epoch never promises that epoch again. A renewal majority and a release majority share a voter, so no
 renewal can succeed after a release, whoever leads the log.
@@ -20,8 +21,16 @@ from hamail.model.timings import Timings
 
 MS = 1_000_000
 RENEWALS_PER_LEASE = 8
+REQUESTS_KEPT = 2 * RENEWALS_PER_LEASE  # answers to older ones say nothing any more
 FIRST_RETRY_MS = 50  # voters may learn of a grant a moment after its owner: ask for the first lease more often
 WAIT_MS_MAX = 600_000
+
+
+class Asked(Struct, frozen=True):
+    """A request for promises."""
+
+    nonce: int  # when it was about to be sent
+    lease_ms: int  # the lease that it carries: its promises last for no longer one
 
 
 class Ownership(Struct, frozen=True, kw_only=True):
@@ -31,47 +40,51 @@ class Ownership(Struct, frozen=True, kw_only=True):
     epoch: Epoch
     since_ns: int = 0  # when this node began to ask
     tries: int = 0  # requests so far
-    sent_ns: int | None = None  # when the newest request was about to be sent; also its nonce
-    lease_ms: int = 0  # the lease that the newest request carries: its promises last for no longer one
-    promised_by: frozenset[NodeName] = frozenset()
+    asked: tuple[Asked, ...] = ()  # the newest last
+    promised: dict[NodeName, int] = {}  # the nonce of the newest request that each voter has answered with yes
+    upheld_ns: int = -1  # a majority has promised this request or a later one
     until_ns: int = 0  # the lease ends here; 0 = none yet
 
 
 def due(o: Ownership, now_ns: int, t: Timings) -> bool:
     """Is it time for the next request?"""
-    if o.sent_ns is None:
-        return True
-    return now_ns - o.sent_ns >= pause_ms(o, t) * MS
+    return not o.asked or now_ns - o.asked[-1].nonce >= pause_ms(o, t) * MS
 
 
 def pause_ms(o: Ownership, t: Timings) -> int:
     """Between the newest request and the next one."""
-    renew_ms = min(t.renew_ms, o.lease_ms // RENEWALS_PER_LEASE)  # a lease from before `detection` grew is short
+    # A lease from before `detection` grew is short.
+    renew_ms = min(t.renew_ms, o.asked[-1].lease_ms // RENEWALS_PER_LEASE)
     return renew_ms if o.until_ns else min(renew_ms, FIRST_RETRY_MS << min(o.tries - 1, 8))
 
 
 def ask(o: Ownership, now_ns: int, t: Timings) -> tuple[Ownership, LeaseRequest]:
-    """The next request; `now_ns` must be read before it is sent. Answers to older requests no longer count.
+    """The next request; `now_ns` must be read before it is sent.
 
     The nonce is that time: whichever request of this boot an answer belongs to, of this life of hamaild or of one
     before, its promise was made after the nonce, so a lease counted from the nonce is safe.
     """
-    o = msgspec.structs.replace(o, tries=o.tries + 1, sent_ns=now_ns, lease_ms=t.lease_ms, promised_by=frozenset())
+    asked = (*o.asked, Asked(now_ns, t.lease_ms))[-REQUESTS_KEPT:]
+    o = msgspec.structs.replace(o, tries=o.tries + 1, asked=asked)
     return o, LeaseRequest(group=o.group, epoch=o.epoch, nonce=now_ns, wait_ms=t.wait_ms)
 
 
 def receive(o: Ownership, voter: NodeName, answer: LeaseAnswer, majority: int, t: Timings) -> Ownership:
-    """Count a promise. The lease moves only when a majority has answered the newest request.
+    """Count a promise. The lease moves when one more request is upheld by a majority.
 
-    `detection` may have changed since the request: the lease is never longer than what was promised.
+    Whoever promised a later request promised no less: its promise began later, and lasts for at least as long as the
+    shortest lease asked for since. `detection` may have changed meanwhile, hence the shortest.
     """
-    if answer.epoch != o.epoch or o.sent_ns is None or answer.nonce != o.sent_ns or not answer.promised:
+    if answer.epoch != o.epoch or not answer.promised or answer.nonce not in {r.nonce for r in o.asked}:
         return o
-    promised_by = o.promised_by | {voter}
-    until = o.until_ns
-    if len(promised_by) >= majority:
-        until = max(until, o.sent_ns + min(o.lease_ms, t.lease_ms) * MS)
-    return msgspec.structs.replace(o, promised_by=promised_by, until_ns=until)
+    promised = {**o.promised, voter: max(answer.nonce, o.promised.get(voter, -1))}
+    o = msgspec.structs.replace(o, promised=promised)
+    upheld = sorted(promised.values(), reverse=True)[majority - 1] if len(promised) >= majority else -1
+    leases_ms = [r.lease_ms for r in o.asked if r.nonce >= upheld]
+    if upheld <= o.upheld_ns or upheld < o.asked[0].nonce:
+        return o
+    until_ns = max(o.until_ns, upheld + min(*leases_ms, t.lease_ms) * MS)
+    return msgspec.structs.replace(o, upheld_ns=upheld, until_ns=until_ns)
 
 
 def alive(o: Ownership, now_ns: int) -> bool:

@@ -129,7 +129,7 @@ class Local:
         self.leases[answer.group] = extended
         held = self.held.get(answer.group)
         # Also when the end has not moved: after `detection` was lowered, the soft deadline still does.
-        renewed = len(extended.promised_by) >= self.e.majority() > len(o.promised_by)
+        renewed = extended.upheld_ns > o.upheld_ns
         if renewed and held is not None and held.epoch == o.epoch:
             soft, hard = node.deadlines(extended, self.e.timings)
             self.ask(a.Extend(id=self.next_id(), group=o.group, epoch=o.epoch, soft_ns=soft, hard_ns=hard))

@@ -89,7 +89,7 @@ def _runs(local: Local, name: str) -> bool:
 
 
 def _renewal_ns(e: Engine, o: lease.Ownership) -> int:
-    return 0 if o.sent_ns is None or not o.until_ns else o.sent_ns + lease.pause_ms(o, e.timings) * MS
+    return 0 if not o.asked or not o.until_ns else o.asked[-1].nonce + lease.pause_ms(o, e.timings) * MS
 
 
 def _checked_devices(local: Local) -> list[str]:

@@ -1,6 +1,8 @@
 """The lease protocol, one rule a test."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from hamail.core import lease
@@ -39,15 +41,86 @@ def test_a_lease_counts_from_before_the_request():
     assert o.until_ns == 5 * MS + T.lease_ms * MS
 
 
-def test_a_lease_needs_a_majority_of_answers_to_one_request():
+def test_a_lease_needs_a_majority_of_answers():
     first, request = lease.ask(Ownership(group="mail", epoch=10), 0, T)
     good = LeaseAnswer(group="mail", epoch=10, nonce=request.nonce, promised=True)
     once = lease.receive(first, "n1", good, 2, T)
     assert lease.receive(once, "n1", good, 2, T).until_ns == 0, "the same voter twice"
     for wrong in (replace(good, epoch=9), replace(good, nonce=7), replace(good, promised=False)):
         assert lease.receive(once, "n2", wrong, 2, T).until_ns == 0, wrong
-    second, _ = lease.ask(once, 10 * MS, T)
-    assert lease.receive(second, "n2", good, 2, T).until_ns == 0, "an answer to the request before"
+
+
+def answered(o, voter, request, majority=2, timings=T):
+    answer = LeaseAnswer(group="mail", epoch=10, nonce=request.nonce, promised=True)
+    return lease.receive(o, voter, answer, majority, timings)
+
+
+def test_answers_that_are_slower_than_the_next_request_still_count():
+    """On a slow link every answer is late; the lease then counts from before the request that it answers."""
+    o = Ownership(group="mail", epoch=10)
+    requests = []
+    for number in range(1, 30):
+        o, request = lease.ask(o, number * T.renew_ms * MS, T)
+        o = answered(o, "n1", request)
+        requests.append(request)
+        if number > 3:
+            o = answered(o, "n2", requests[number - 4])
+            assert o.until_ns == ((number - 3) * T.renew_ms + T.lease_ms) * MS
+
+
+def test_a_lease_counts_from_the_request_that_a_majority_upholds():
+    o, first = lease.ask(Ownership(group="mail", epoch=10), 10 * MS, T)
+    o, second = lease.ask(o, 20 * MS, T)
+    o, third = lease.ask(o, 30 * MS, T)
+    o = answered(answered(o, "n1", third), "n2", first)
+    assert o.until_ns == (10 + T.lease_ms) * MS, "n1 has promised a later one, and so no less"
+    o = answered(o, "n3", second)
+    assert o.until_ns == (20 + T.lease_ms) * MS
+    assert answered(o, "n2", first).until_ns == o.until_ns, "an old answer takes nothing away"
+
+
+def test_a_lease_is_no_longer_than_the_shortest_asked_for_since():
+    """`detection` was lowered in between: the later promise lasts for the shorter time only."""
+    long, short = derive(10_000, 5), derive(1000, 5)
+    o, first = lease.ask(Ownership(group="mail", epoch=10), 10 * MS, long)
+    o, second = lease.ask(o, 20 * MS, short)
+    o = answered(answered(o, "n1", first, timings=long), "n2", second, timings=long)
+    assert o.until_ns == (10 + short.lease_ms) * MS
+
+
+def test_an_answer_to_a_request_that_is_forgotten_says_nothing():
+    o, first = lease.ask(Ownership(group="mail", epoch=10), 10 * MS, T)
+    o = answered(o, "n1", first)
+    for number in range(lease.REQUESTS_KEPT):
+        o, _ = lease.ask(o, (20 + number) * MS, T)
+    assert len(o.asked) == lease.REQUESTS_KEPT
+    assert answered(o, "n2", first).until_ns == 0
+
+
+@given(data=st.data())
+def test_no_lease_outlives_the_promises_of_a_majority(data):
+    """Answers in any order and lost, detection changed in between: while a lease lives, a majority is bound to it."""
+    o, now, bound, sent = Ownership(group="mail", epoch=10), 0, dict.fromkeys(("n1", "n2", "n3"), 0), []
+    for _ in range(data.draw(st.integers(1, 25))):
+        now += data.draw(st.integers(1, 3000)) * MS
+        t = derive(data.draw(st.sampled_from((300, 1000, 4000))), 5)
+        match data.draw(st.sampled_from(("ask", "promise", "hear", "hear"))):
+            case "ask":
+                o, request = lease.ask(o, now, t)
+                sent += [("to", voter, request) for voter in bound]
+            case "promise" if to := [x for x in sent if x[0] == "to"]:
+                _, voter, request = said = data.draw(st.sampled_from(to))
+                sent.remove(said)
+                bound[voter] = max(bound[voter], now + request.wait_ms * MS)
+                sent.append(("from", voter, request))
+            case "hear" if back := [x for x in sent if x[0] == "from"]:
+                _, voter, request = said = data.draw(st.sampled_from(back))
+                o = answered(o, voter, request, timings=t)
+                if data.draw(st.booleans()):
+                    sent.remove(said)
+            case _:
+                pass
+        assert sum(until >= o.until_ns for until in bound.values()) >= 2
 
 
 def test_the_first_lease_is_asked_for_more_often():

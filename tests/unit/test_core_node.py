@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from hamail.core import node
-from hamail.core.lease import Ownership
+from hamail.core.lease import Asked, Ownership
 from hamail.core.timing import derive
 from hamail.model import actions as a
 from hamail.model.spec import Requirement
@@ -16,7 +16,7 @@ T = derive(1000, 5)
 NOW = 100_000 * MS
 SPEC = cluster(requires=Requirement.LEASE, levels=0)
 REVISION = ConfigRevision(revision=1, index=1, applied_at_ms=0, actor="", reason="", source="")
-LONG = Ownership(group="mail", epoch=7, since_ns=NOW, sent_ns=NOW, until_ns=NOW + T.lease_ms * MS)
+LONG = Ownership(group="mail", epoch=7, since_ns=NOW, asked=(Asked(NOW, T.lease_ms),), until_ns=NOW + T.lease_ms * MS)
 GONE = Ownership(group="mail", epoch=7, since_ns=NOW - 20 * T.lease_ms * MS)
 
 
