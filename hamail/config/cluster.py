@@ -1,5 +1,6 @@
 """From the TOML text of a cluster to its ClusterSpec. The shape is checked here, the meaning in `rules`."""
 
+from hamail.config import policy
 from hamail.config.duration import format_duration, parse_restarts
 from hamail.config.section import Section
 from hamail.model.ids import DeviceName, GroupName, NodeName, ResourceName
@@ -16,6 +17,8 @@ def read_cluster(root: Section) -> ClusterSpec:
         name=cluster.name("name"),
         detection_ms=cluster.duration_ms("detection", "1s", "1ms", "1h"),
         watchdog_timeout_s=watchdog_timeout_s(cluster),
+        quarantine=policy.quarantine(cluster),
+        quarantine_for_ms=cluster.duration_ms("quarantine_for", "1h", "1m", "30d"),
         nodes={name: _node(name, section) for name, section in root.tables("nodes", required=True)},
         fencing={name: _device(name, section) for name, section in root.tables("fencing")},
         groups={name: _group(name, section) for name, section in root.tables("groups")},
@@ -72,6 +75,7 @@ def _group(name: GroupName, section: Section) -> GroupSpec:
         unsafe_reason=section.optional_text("unsafe_reason"),
         restarts=restarts,
         restarts_window_ms=window_ms,
+        failovers=policy.failovers(section),
     )
     section.finish()
     return spec

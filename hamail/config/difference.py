@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from hamail.config.duration import format_duration
-from hamail.model.spec import ClusterSpec
+from hamail.model.spec import Budget, ClusterSpec
 
 
 def diff(old: ClusterSpec, new: ClusterSpec) -> list[str]:
@@ -61,6 +61,8 @@ def _shown(key: str, value: Any) -> str:
         return format_duration(value)
     if key.endswith("_s"):
         return f"{value}s"
+    if isinstance(value, Budget):
+        return str(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Enum):

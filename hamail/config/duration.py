@@ -1,10 +1,10 @@
-"""Durations as people write them: "300ms", "1.5s", "10m", "2h"."""
+"""Durations as people write them: "300ms", "1.5s", "10m", "2h", "30d"."""
 
 import re
 from decimal import Decimal
 
-_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
-_PATTERN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(ms|s|m|h)")
+_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_PATTERN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(ms|s|m|h|d)")
 _RESTARTS = re.compile(r"([0-9]{1,4}) in (.+)")
 
 
@@ -29,7 +29,7 @@ def parse_restarts(text: str) -> tuple[int, int]:
 
 def format_duration(duration_ms: int) -> str:
     """The shortest exact way to write it."""
-    for unit in ("h", "m", "s"):
+    for unit in ("h", "m", "s"):  # 24h, not 1d: who reads it has written it so
         if duration_ms and duration_ms % _MS[unit] == 0:
             return f"{duration_ms // _MS[unit]}{unit}"
     return f"{duration_ms}ms"

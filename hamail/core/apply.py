@@ -1,7 +1,7 @@
 """The replicated state machine: (state, index, command) -> (state, outcome). Pure and total; it never raises.
 
 A rejected command changes nothing but `applied`. The epoch of a grant is the index of its entry. What each command
-does is in `changes_groups`, `changes_nodes` and `changes_orders`.
+does is in `changes_groups`, `changes_nodes`, `changes_orders` and `changes_policy`.
 """
 
 from collections.abc import Callable
@@ -10,8 +10,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from hamail.core import changes_groups as groups
+from hamail.core import changes_moves as moves
 from hamail.core import changes_nodes as nodes
 from hamail.core import changes_orders as orders
+from hamail.core import changes_policy as policy
+from hamail.core import changes_practice as practice
+from hamail.core import changes_restart as restart
 from hamail.core import record
 from hamail.core.draft import Draft, Rejected
 from hamail.model import commands as c
@@ -66,11 +70,29 @@ HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     c.FenceConfirmed: nodes.fence_confirmed,
     c.RequestFence: nodes.request_fence,
     c.RequestMove: orders.request_move,
+    c.RequestFailover: moves.request_failover,
+    c.ScheduleMove: moves.schedule_move,
+    c.RunScheduled: moves.run_scheduled,
+    c.Cancel: moves.cancel,
+    c.RequestRestart: restart.request_restart,
+    c.RestartEnded: restart.restart_ended,
     c.SetStandby: orders.set_standby,
     c.SetMaintenance: orders.set_maintenance,
     c.AckMaintenance: orders.ack_maintenance,
     c.Clear: orders.clear,
     c.Retry: groups.retry,
+    c.SetBan: policy.set_ban,
+    c.LiftBan: policy.lift_ban,
+    c.LiftQuarantine: policy.lift_quarantine,
+    c.HandsOff: policy.set_hands_off,
+    c.Expire: policy.expire,
+    c.NodeBack: policy.node_back,
     c.ApplyConfig: orders.apply_config,
+    c.OrderDrill: practice.order_drill,
+    c.DrillDone: practice.drill_done,
+    c.EndDrill: practice.end_drill,
+    c.RecordDrill: practice.record_drill,
+    c.ChangeIncident: practice.incident,
+    c.ReportAudit: practice.audit_head,
     c.Annotate: orders.annotate,
 }

@@ -1,11 +1,12 @@
 """What commands about the life of a group do to the replicated state: grants, and the reports of owners."""
 
+from hamail.core import policy_notes
 from hamail.core.draft import Draft, Rejected
 from hamail.core.proof import HELD, RUNNING, no_expiry, remedy, trusted, unclean
 from hamail.core.retries import pause_ms
 from hamail.core.transitions import What
 from hamail.model import commands as c
-from hamail.model.ids import Epoch, GroupName, NodeName
+from hamail.model.ids import Epoch, GroupName, NodeName, ResourceName
 from hamail.model.state import Evidence, Phase, Severity, Stamp, Trigger
 
 
@@ -61,8 +62,16 @@ def grant(d: Draft, command: c.Grant) -> None:
     words = _evidence_words(evidence, former)
     d.step(name, What.GRANTED, node=node, epoch=d.index, evidence=words, why=command.sentence)
     d.set_group(name, owner=node, former=former, epoch=d.index, evidence=evidence, released_epoch=g.epoch, stuck=False)
+    if g.target is not None and g.target != node:
+        d.blame(name, g.target, f"could not take it ({_passed_over(command.sentence, g.target)})", again=False)
     d.stamp(name, {Stamp.GRANTED: command.at_ms}, target=node)
+    policy_notes.granted(d, name, former, node)
     d.mark(name, evidence=evidence, epoch=d.index)
+
+
+def _passed_over(sentence: str, node: NodeName) -> str:
+    """The coordinator's reason why `node` was not taken."""
+    return sentence.partition(f"not {node}: ")[2].partition(";")[0].rstrip(".") or "it was not eligible any more"
 
 
 def retry(d: Draft, command: c.Retry) -> None:
@@ -72,23 +81,24 @@ def retry(d: Draft, command: c.Retry) -> None:
     g = d.group(name)
     if g.epoch != command.expected_epoch:
         raise Rejected(f"{name} is at epoch {g.epoch}, not {command.expected_epoch}")
-    if g.phase is not Phase.IDLE or not g.failed_on:
+    if g.phase is not Phase.IDLE or not (g.failed_on or (g.failures and not g.pardoned)):
         raise Rejected(f"{name} is {g.phase}, and it waits for no further try")
-    if d.maintenance.on:
-        raise Rejected("the cluster is in maintenance")
-    d.set_group(name, failed_on=(), retries=g.retries + 1)
+    if why := policy_notes.off(d, name):
+        raise Rejected(why)
+    d.set_group(name, failed_on=(), retries=g.retries + 1, pardoned=True)
     if not g.move:
         d.set_group(name, trigger=Trigger.TRIED_AGAIN)
     tried = " and ".join(sorted(g.failed_on))
-    d.event("retry", f"{name} could not be started on {tried}; it is tried again (try {g.retries + 1}).", group=name)
+    waited = f"{name} could not be started on {tried}" if tried else f"{name} has waited, for it moved too often"
+    d.event("retry", f"{waited}; it is tried again (try {g.retries + 1}).", group=name)
 
 
 def _may_own(d: Draft, group: GroupName, node: NodeName) -> None:
     if node not in d.spec.nodes:
         raise Rejected(f"there is no node {node}")
     known = d.node(node)
-    if d.maintenance.on:
-        raise Rejected("the cluster is in maintenance")
+    if why := policy_notes.off(d, group) or policy_notes.kept_from(d, group, node):
+        raise Rejected(why)
     if d.spec.nodes[node].witness or node not in d.spec.groups[group].nodes:
         raise Rejected(f"{node} may not own {group}")
     if known.incarnation is None or known.fence is not None:
@@ -136,7 +146,8 @@ def start_failed(d: Draft, command: c.StartFailed) -> None:
     owned_at(d, command.group, command.node, command.epoch)
     name = command.group
     why = f"{command.resource}: {command.detail}"
-    _failed_on(d, name, command.node)
+    _failed_on(d, name, command.node, command.resource)
+    d.blame(name, command.node, f"could not start it ({why})")
     if not command.clean:
         d.set_group(name, stuck=True)
         doubt(d, name, f"the start of {name} failed ({why}), and what was started could not be stopped.")
@@ -160,23 +171,26 @@ def failed(d: Draft, command: c.Failed) -> None:
     g = d.group(command.group)
     if g.phase not in RUNNING:
         raise Rejected(f"{command.group} is already {g.phase}")
-    if d.maintenance.on:
-        raise Rejected("the cluster is in maintenance")
+    if off := policy_notes.off(d, command.group):
+        raise Rejected(off)
     why = f"{command.resource}: {command.detail}"
     if not g.move:
         stamps: dict[str, int] = {Stamp.DETECTED: command.at_ms, Stamp.DECIDED: command.at_ms}
         d.open_move(command.group, Trigger.SERVICE_FAILED, command, reason=why, stamps=stamps)
     d.set_group(command.group, target=None)
-    _failed_on(d, command.group, command.node)
+    _failed_on(d, command.group, command.node, command.resource)
+    d.blame(command.group, command.node, f"could not keep it ({why})")
     d.step(command.group, What.FAILED, node=command.node, why=why)
 
 
-def _failed_on(d: Draft, group: GroupName, node: NodeName) -> None:
+def _failed_on(d: Draft, group: GroupName, node: NodeName, resource: ResourceName) -> None:
+    policy_notes.failure(d, group, node, resource)
     d.set_group(group, failed_on=tuple(dict.fromkeys((*d.group(group).failed_on, node))))
 
 
 def restarted(d: Draft, command: c.Restarted) -> None:
     owned_at(d, command.group, command.node, command.epoch)
+    policy_notes.restart(d, command.group, command.node, command.resource)
     d.event(
         "restart",
         f"{command.resource} failed on {command.node} and was restarted in place: {command.detail}",
@@ -206,7 +220,8 @@ def stop_failed(d: Draft, command: c.StopFailed) -> None:
     why = f"{which}{command.detail}; {command.group} counts as still running there."
     if not g.move:
         d.open_move(command.group, Trigger.STOP_FAILED, command, reason=why)
-    _failed_on(d, command.group, command.node)
+    _failed_on(d, command.group, command.node, command.resource)
+    d.blame(command.group, command.node, f"could not stop it ({which}{command.detail})")
     d.set_group(command.group, stuck=True)
     doubt(d, command.group, why)
 
@@ -232,11 +247,13 @@ def _take_away(d: Draft, command: c.OwnerLost | c.OwnerStuck, trigger: Trigger, 
     g = d.group(command.group)
     if g.phase not in HELD:
         raise Rejected(f"{command.group} is already {g.phase}")
-    if d.maintenance.on:
-        raise Rejected("the cluster is in maintenance")
+    if off := policy_notes.off(d, command.group):
+        raise Rejected(off)
+    policy_notes.failure(d, command.group, command.node)
     if not g.move:
         d.open_move(command.group, trigger, command, reason=why)
     d.stamp(command.group, {Stamp.DETECTED: command.at_ms})
+    d.blame(command.group, command.node, "was lost" if trigger is Trigger.NODE_LOST else "did not follow the log")
     if g.target == command.node:
         d.set_group(command.group, target=None)
     doubt(d, command.group, why)

@@ -2,7 +2,8 @@
 
 from hamail.core.changes_groups import free
 from hamail.core.draft import Draft, Rejected
-from hamail.core.proof import DOUBTFUL, OWNED, newest_life, no_expiry
+from hamail.core.policy_notes import failure, off, returned
+from hamail.core.proof import DOUBTFUL, HELD, OWNED, newest_life, no_expiry
 from hamail.core.transitions import What
 from hamail.model import commands as c
 from hamail.model.ids import NodeName
@@ -35,9 +36,13 @@ def join(d: Draft, command: c.Join) -> None:
     )
     if not d.maintenance.on:
         d.resumed(command.node)
+    if newest_life(node):
+        returned(d, command.node)
     d.event("node", f"{command.node} has joined with nothing left over from before.", node=command.node)
     for name, g in d.groups():
         if g.owner == command.node and g.phase in OWNED:
+            if g.phase in HELD:
+                failure(d, name, command.node)
             if not g.move:
                 d.open_move(name, Trigger.NODE_RESTARTED, command, stamps={Stamp.DETECTED: command.at_ms})
             d.step(name, What.REJOINED, node=command.node)
@@ -64,8 +69,11 @@ def order_fence(d: Draft, command: c.OrderFence) -> None:
         raise Rejected(f"a fence of {command.target} is already under way")
     if d.node(command.by).fence is not None:
         raise Rejected(f"{command.by} is being fenced itself")
-    if not any(g.owner == command.target and g.phase is Phase.FENCING for _, g in d.groups()):
+    wanted = [name for name, g in d.groups() if g.owner == command.target and g.phase is Phase.FENCING]
+    if not wanted:
         raise Rejected(f"{command.target} holds nothing that must be taken from it")
+    if all(off(d, name) for name in wanted):
+        raise Rejected(off(d, wanted[0]))
     if d.maintenance.on:
         raise Rejected("the cluster is in maintenance")
     order = FenceOrder(
@@ -154,6 +162,9 @@ def request_fence(d: Draft, command: c.RequestFence) -> None:
     if not held:
         raise Rejected(f"{command.target} holds no group, so there is nothing to take from it")
     why = f"{command.actor} asked for it" + (f": {command.reason}." if command.reason else ".")
+    for name, _ in held:
+        if why_not := off(d, name):
+            raise Rejected(why_not)
     for name, g in held:
         if not g.move:
             d.open_move(name, Trigger.FENCE_REQUESTED, command, stamps={Stamp.DETECTED: command.at_ms})

@@ -4,12 +4,15 @@ from msgspec.structs import replace
 
 from hamail.core.changes_nodes import known
 from hamail.core.draft import Draft, Rejected
+from hamail.core.policy_notes import kept_from, off
 from hamail.core.proof import DOUBTFUL, RUNNING
 from hamail.core.timing import problems
 from hamail.core.transitions import What
+from hamail.core.words import clock
 from hamail.model import commands as c
+from hamail.model.ids import GroupName, NodeName
 from hamail.model.spec import ClusterSpec, GroupSpec
-from hamail.model.state import ConfigRevision, Maintenance, Phase, Stamp, Trigger
+from hamail.model.state import ConfigRevision, Maintenance, Phase, Stamp, Term, Trigger
 
 NODES_ARE_FIXED = "the cluster's name and its nodes (added, removed, other addresses) cannot be changed while it runs"
 
@@ -22,33 +25,41 @@ def request_move(d: Draft, command: c.RequestMove) -> None:
     name, target = command.group, command.target
     if name not in d.spec.groups:
         raise Rejected(f"there is no group {name}")
-    node = known(d, target)
+    known(d, target)
     g = d.group(name)
     if g.epoch != command.expected_epoch:
         raise Rejected(f"{name} has moved meanwhile: it is at epoch {g.epoch}, not {command.expected_epoch}")
-    if d.spec.nodes[target].witness or target not in d.spec.groups[name].nodes:
-        raise Rejected(f"{target} may not own {name}")
-    if node.standby:
-        raise Rejected(f"{target} is in standby; hamailctl unstandby {target} lifts it")
-    if node.incarnation is None or node.fence is not None:
-        raise Rejected(f"{target} has not joined, or is being fenced")
-    if d.maintenance.on:
-        raise Rejected("the cluster is in maintenance")
+    may_receive(d, name, target)
     if g.owner == target:
         raise Rejected(f"{target} already owns {name}")
     if g.phase not in RUNNING and g.phase is not Phase.IDLE:
         raise Rejected(f"{name} is {g.phase}: wait until that is over")
-    d.open_move(name, Trigger.SWITCHOVER, command, target=target, stamps=_ordered(command))
+    d.open_move(name, Trigger.SWITCHOVER, command, target=target, stamps=ordered(command))
     d.set_group(name, target=target, failed_on=())
     if g.phase in RUNNING:
-        d.step(name, What.ORDERED_AWAY, node=g.owner, target=target, why=_order_words(command))
+        d.step(name, What.ORDERED_AWAY, node=g.owner, target=target, why=order_words(command))
 
 
-def _ordered(command: c.Command) -> dict[str, int]:
+def may_receive(d: Draft, group: GroupName, target: NodeName) -> None:
+    """Raises Rejected when an operator cannot send the group there."""
+    node = known(d, target)
+    if d.spec.nodes[target].witness or target not in d.spec.groups[group].nodes:
+        raise Rejected(f"{target} may not own {group}")
+    if node.standby:
+        raise Rejected(f"{target} is in standby; hamailctl unstandby {target} lifts it")
+    if node.incarnation is None or node.fence is not None:
+        raise Rejected(f"{target} has not joined, or is being fenced")
+    if why := off(d, group) or kept_from(d, group, target):
+        raise Rejected(why)
+    if node.quarantine is not None:
+        raise Rejected(f"{target} is in quarantine; hamailctl quarantine --clear {target} lifts it")
+
+
+def ordered(command: c.Command) -> dict[str, int]:
     return {Stamp.DETECTED: command.at_ms, Stamp.DECIDED: command.at_ms}
 
 
-def _order_words(command: c.Command) -> str:
+def order_words(command: c.Command) -> str:
     return f"{command.actor} ordered it" + (f" ({command.reason})." if command.reason else ".")
 
 
@@ -56,20 +67,28 @@ def set_standby(d: Draft, command: c.SetStandby) -> None:
     node = known(d, command.node)
     if d.spec.nodes[command.node].witness:
         raise Rejected(f"{command.node} is a witness: it never owns a group, so it cannot be in standby")
-    if node.standby == command.standby:
+    until_ms = node.standby_term.until_ms if node.standby_term else 0
+    if node.standby == command.standby and until_ms == command.until_ms:
         raise Rejected(f"{command.node} is already {'in' if command.standby else 'out of'} standby")
     held = [(name, g) for name, g in d.groups() if g.owner == command.node and g.phase in RUNNING]
     if command.standby and held and d.maintenance.on:
         raise Rejected(f"the cluster is in maintenance, and {command.node} owns {held[0][0]}")
-    d.set_node(command.node, standby=command.standby)
-    words = f"{command.node} is {'put into' if command.standby else 'taken out of'} standby by {command.actor}."
+    for name, _ in held if command.standby else ():
+        if why := off(d, name):
+            raise Rejected(why)
+    if command.standby and command.until_ms and command.until_ms <= command.at_ms:
+        raise Rejected("its end is not in the future")
+    term = Term(since=d.index, since_ms=d.at_ms, until_ms=command.until_ms, actor=command.actor, reason=command.reason)
+    d.set_node(command.node, standby=command.standby, standby_term=term if command.standby else None)
+    until = f", until {clock(command.until_ms)}" if command.standby and command.until_ms else ""
+    words = f"{command.node} is {'put into' if command.standby else 'taken out of'} standby by {command.actor}{until}."
     d.event("standby", words, node=command.node, actor=command.actor, reason=command.reason)
     if not command.standby:
         return
     for name, _ in held:
-        d.open_move(name, Trigger.STANDBY, command, stamps=_ordered(command))
+        d.open_move(name, Trigger.STANDBY, command, stamps=ordered(command))
         d.set_group(name, target=None, failed_on=())
-        d.step(name, What.ORDERED_AWAY, node=command.node, target="another node", why=_order_words(command))
+        d.step(name, What.ORDERED_AWAY, node=command.node, target="another node", why=order_words(command))
 
 
 def set_maintenance(d: Draft, command: c.SetMaintenance) -> None:
@@ -77,6 +96,14 @@ def set_maintenance(d: Draft, command: c.SetMaintenance) -> None:
 
     When it ends, promises to a node prove nothing until that node has said that its switch is in force again.
     """
+    if command.on and command.until_ms and command.until_ms <= command.at_ms:
+        raise Rejected("its end is not in the future")
+    if d.maintenance.on and command.on and d.maintenance.until_ms != command.until_ms:
+        # Only its end changes: nobody need acknowledge anything anew. `since` stays, and with it what an Expire names.
+        d.maintenance = replace(d.maintenance, until_ms=command.until_ms)
+        end = f"until {clock(command.until_ms)}" if command.until_ms else "until somebody ends it"
+        d.event("maintenance", f"Maintenance stays on {end}.", actor=command.actor, reason=command.reason)
+        return
     if d.maintenance.on == command.on:
         raise Rejected(f"maintenance is already {'on' if command.on else 'off'}")
     if command.on and any(g.phase not in (Phase.IDLE, Phase.ACTIVE) for _, g in d.groups()):
@@ -91,6 +118,7 @@ def set_maintenance(d: Draft, command: c.SetMaintenance) -> None:
         actor=command.actor,
         reason=command.reason,
         since_ms=command.at_ms,
+        until_ms=command.until_ms if command.on else 0,
     )
     words = f"Maintenance is {'on: nothing is started, stopped, fenced or moved' if command.on else 'off'}."
     d.event("maintenance", words, actor=command.actor, reason=command.reason)
@@ -112,7 +140,7 @@ def clear(d: Draft, command: c.Clear) -> None:
     if name not in d.spec.groups:
         raise Rejected(f"there is no group {name}")
     g = d.group(name)
-    d.set_group(name, failed_on=(), retries=0)
+    d.set_group(name, failed_on=(), retries=0, failovers=(), failures=(), restarts=(), pardoned=False)
     if g.phase is not Phase.ACTIVE:
         d.set_group(name, trigger=Trigger.CLEARED)
     if g.owner is not None:
@@ -120,7 +148,7 @@ def clear(d: Draft, command: c.Clear) -> None:
     words = f"{command.actor} has cleared {name}: its failures are forgotten."
     d.event("clear", words, group=name, actor=command.actor, reason=command.reason)
     if g.stuck and g.phase in DOUBTFUL and g.owner is not None and d.node(g.owner).fence is None:
-        d.step(name, What.TRY_AGAIN, node=g.owner, why=_order_words(command))
+        d.step(name, What.TRY_AGAIN, node=g.owner, why=order_words(command))
 
 
 def apply_config(d: Draft, command: c.ApplyConfig) -> None:

@@ -4,7 +4,7 @@ The coordinator is today's leader of the log. It is no authority: every proposal
 epoch it was made for, so two nodes that both believe to be coordinator can do no harm.
 """
 
-from hamail.core import basis, placement, proof
+from hamail.core import basis, expiry, hands_off, placement, proof
 from hamail.core.facts import Facts
 from hamail.core.followers import stuck
 from hamail.core.proof import HELD, expires, trusted
@@ -21,9 +21,9 @@ FENCE_GRACE_MS = 5000  # beyond twice the time-out of the device: an order unans
 
 def decide(state: ClusterState, facts: Facts, t: Timings) -> tuple[c.AnyCommand, ...]:
     """Commands to propose now. Those that belong together follow each other without waiting for a commit."""
+    result: list[c.AnyCommand] = [*expiry.due(state, facts.at_ms)]
     if state.maintenance.on:
-        return ()
-    result: list[c.AnyCommand] = []
+        return tuple(result)
     for name in sorted(state.spec.groups):
         result += _for_group(state, facts, name, t)
     for target in sorted(state.spec.nodes):
@@ -33,6 +33,8 @@ def decide(state: ClusterState, facts: Facts, t: Timings) -> tuple[c.AnyCommand,
 
 def _for_group(state: ClusterState, facts: Facts, name: GroupName, t: Timings) -> list[c.AnyCommand]:
     g = state.group(name)
+    if hands_off.from_group(state, name):
+        return []
     if g.owner is None:  # idle, and only then
         return _grant(state, facts, name, g)
     if g.phase in HELD and facts.node(g.owner).suspected:

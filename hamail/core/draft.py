@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from hamail.core import record
+from hamail.core import outcome, record
 from hamail.core.transitions import What, find
 from hamail.model.commands import Command
 from hamail.model.ids import Epoch, GroupName, LogIndex, NodeName, ResourceName
@@ -17,9 +17,13 @@ from hamail.model.state import (
     GroupState,
     Move,
     NodeState,
+    Phase,
     Severity,
     Trigger,
 )
+
+
+DETAIL_CHARS_MAX = 300
 
 
 class Rejected(Exception):
@@ -35,8 +39,13 @@ class Draft:
         self.spec = state.spec
         self.config = state.config
         self.maintenance = state.maintenance
+        self.scheduled = state.scheduled
         self._groups = dict(state.groups)
         self._nodes = dict(state.nodes)
+        self.drill = state.drill
+        self.drills = state.drills
+        self.incidents = state.incidents
+        self.audit = state.audit
         self._moves = list(state.moves)
         self._events = list(state.events)
 
@@ -51,6 +60,11 @@ class Draft:
             groups=self._groups,
             nodes=self._nodes,
             maintenance=self.maintenance,
+            drill=self.drill,
+            drills=self.drills,
+            incidents=self.incidents,
+            audit=self.audit,
+            scheduled=self.scheduled,
             moves=tuple(self._moves[-MOVES_KEPT:]),
             events=tuple(self._events[-EVENTS_KEPT:]),
         )
@@ -125,6 +139,10 @@ class Draft:
         self.set_group(name, phase=row.then, sentence=sentence, since_ms=since)
         node = words.get("node") or ""
         self.event("group", sentence, group=name, node=node, severity=row.severity, rule=row.name)
+        if g.restart is not None and row.then is not Phase.ACTIVE:
+            meant = g.restart.resource or name
+            self.set_group(name, restart=None)
+            self.event("restart void", f"The ordered restart of {meant} is void: {name} is {row.then}.", group=name)
 
     def open_move(
         self,
@@ -139,13 +157,14 @@ class Draft:
         """Begin a record for the history; one that is still open is closed as failed."""
         g = self.group(name)
         if g.move:
-            self._change_move(g.move, result="failed")
+            self._change_move(g.move, result="failed", detail=f"It was overtaken by another: {trigger}.")
         self._moves.append(
             Move(
                 id=self.index,
                 group=name,
                 source=g.owner,
                 target=target,
+                asked=target,
                 trigger=trigger,
                 actor=command.actor,
                 reason=reason or command.reason,
@@ -161,13 +180,18 @@ class Draft:
         g = self.group(name)
         move = self._find_move(g.move)
         if move is not None:
-            asked_elsewhere = move.trigger in (Trigger.SWITCHOVER, Trigger.STANDBY) and node == move.source
-            self._change_move(move.id, result="rolled back" if asked_elsewhere else "done", target=node)
-        self.set_group(name, move=0, target=None, failed_on=(), retries=0)
+            result, detail = outcome.ended(move, name, node)
+            self._change_move(move.id, result=result, detail=detail, target=node)
+            if detail:
+                self.event("move", detail, group=name, node=node, severity=Severity.WARNING, rule=f"move {result}")
+        self.set_group(name, move=0, target=None, failed_on=(), retries=0, pardoned=False)
 
     def give_up(self, name: GroupName) -> None:
         """The open move has ended nowhere."""
-        self._change_move(self.group(name).move, result="failed")
+        move = self._find_move(self.group(name).move)
+        if move is not None:
+            why = outcome.blamed(move)
+            self._change_move(move.id, result="failed", detail=f"{name} runs nowhere: {why}." if why else "")
         self.set_group(name, move=0, target=None)
 
     def stamp(
@@ -180,6 +204,15 @@ class Draft:
         """Note something about the group's open move."""
         if self.group(name).move:
             self._change_move(self.group(name).move, **changes)
+
+    def blame(self, name: GroupName, node: NodeName, why: str, *, again: bool = True) -> None:
+        """`node` could not have the group during the open move; `why` goes on after its name."""
+        move = self.open_move_of(name)
+        if move is not None and (again or node not in move.failures):
+            self._change_move(move.id, failures={**move.failures, node: record.clip(why.rstrip("."), DETAIL_CHARS_MAX)})
+
+    def open_move_of(self, name: GroupName) -> Move | None:
+        return self._find_move(self.group(name).move)
 
     def stamp_epoch(self, name: GroupName, epoch: Epoch, stamps: dict[str, int]) -> None:
         """Add points to the newest move of the group, if it is still the one that led to `epoch`."""

@@ -6,7 +6,7 @@ Whoever drives it reads the clocks, carries out the effects in their order, and 
 
 from msgspec.structs import replace
 
-from hamail.core import coordinator, lease, membership
+from hamail.core import coordinator, lease, membership, schedule
 from hamail.core.apply import apply, empty_state
 from hamail.core.effects import Effect, Note, Propose, SaveBarred, Send
 from hamail.core.facts import Facts, NodeFacts
@@ -247,7 +247,7 @@ class Engine:
             me=self.me,
             nodes=nodes,
             settled=now - m.began_ns >= t.settle_ms * MS,
-            retry_in_ms=self.retries.in_ms(self.state, now),
+            retry_in_ms=self.retries.in_ms(self.state, now, self.at_ms),
             **self.lead.facts(),
         )
 
@@ -282,6 +282,10 @@ class Engine:
                 self.members = membership.listen_anew(self.members, self.now_ns)
             case c.FenceDone() | c.Clear():
                 self.lead.fence_news(command)
+                if isinstance(command, c.Clear):
+                    self.local.repairs.cleared(command.group)
+            case c.Expire(lapse=c.Lapse.MAINTENANCE):
+                self.members = membership.listen_anew(self.members, self.now_ns)
             case _:
                 pass
         for event in self.state.events[-8:]:
@@ -331,8 +335,15 @@ class Engine:
         if not self.voter.past_barrier:
             return
         self.lead.step()
-        for command in coordinator.decide(self.state, self.facts(), self.timings):
+        facts = self.facts()
+        for command in (
+            *coordinator.decide(self.state, facts, self.timings),
+            *self.lead.returns.step(self.state, facts),
+        ):
             self.propose(_key(command), command)
+        if self.state.scheduled:
+            for command in schedule.due(self.state, self.facts(), self.timings):
+                self.propose(_key(command), command)
         self.lead.hand_over()
 
     def _heartbeat(self, force: bool = False) -> None:
@@ -376,4 +387,5 @@ def _key(command: c.AnyCommand) -> str:
     """What makes two proposals the same one."""
     about = getattr(command, "group", "") or getattr(command, "target", "") or getattr(command, "node", "")
     epoch = getattr(command, "epoch", None) or getattr(command, "expected_epoch", None) or getattr(command, "order", "")
+    epoch = epoch or getattr(command, "since", "")
     return f"{type(command).__name__} {about} {epoch}".strip()

@@ -1,9 +1,8 @@
 """Reasons in sentences: why is a group where it is, and what would have to change."""
 
-from datetime import UTC, datetime
-
-from hamail.core import placement, retries
+from hamail.core import placement, policy_warnings, retries
 from hamail.core.facts import Facts
+from hamail.core.words import clock
 from hamail.model.ids import GroupName, NodeName
 from hamail.model.spec import ClusterSpec, Requirement
 from hamail.model.state import ClusterState, Phase
@@ -20,10 +19,6 @@ def protection(spec: ClusterSpec, group: GroupName) -> str:
     if g.requires is Requirement.WATCHDOG:
         return "leases and each node's watchdog"
     return "leases only"
-
-
-def clock(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def why(state: ClusterState, facts: Facts, group: GroupName) -> tuple[str, ...]:
@@ -45,7 +40,7 @@ def why(state: ClusterState, facts: Facts, group: GroupName) -> tuple[str, ...]:
         lines.append(f"No node may have {group} now:")
         lines += [f"  {c.node}: {c.reason}." for c in placement.candidates(state, facts, group)]
         if soon := retries.words(facts, group):
-            lines.append(f"{group} could not be started anywhere; {soon}.")
+            lines.append(f"{policy_warnings.waiting(group, g)}; {soon}.")
     elif g.owner is not None:
         for c in placement.candidates(state, facts, group):
             if c.node != g.owner and c.node in state.spec.groups[group].nodes:
@@ -80,10 +75,11 @@ def warnings(state: ClusterState, facts: Facts) -> tuple[str, ...]:
     for name in sorted(state.spec.groups):
         g = state.group(name)
         others = [c for c in placement.candidates(state, facts, name) if c.eligible and c.node != g.owner]
-        if g.owner is not None and not others:
+        if g.owner is not None and not others and not policy_warnings.last_resorts(state, facts, name):
             found.append(f"{name} has no standby: if {g.owner} fails, mail stops")
         if soon := retries.words(facts, name):
-            found.append(f"{name} could not be started anywhere; {soon}")
+            found.append(f"{policy_warnings.waiting(name, g)}; {soon}")
+        found += policy_warnings.of_group(state, facts, name)
         if state.spec.groups[name].unsafe_reason:
             found.append(f"{name} runs without fencing (reason given: {state.spec.groups[name].unsafe_reason})")
         if (
@@ -107,8 +103,7 @@ def _node_warnings(state: ClusterState, facts: Facts, node: NodeName) -> list[st
         found.append(f"{role}{node} has not been heard for {heard.silent_ms / 1000:.1f} s")
     elif not heard.ready:
         found.append(f"{node} is not ready: {heard.detail}")
-    if state.node(node).standby:
-        found.append(f"{node} is in standby")
+    found += policy_warnings.of_node(node, state.node(node))
     for device, problem in sorted(heard.fence_ready.items()):
         if problem:
             found.append(f"{node} could not fence with {device}: {problem}")

@@ -9,6 +9,7 @@ from hamail.core.effects import Send, Transfer
 from hamail.core.followers import Followers
 from hamail.core.lease import MS
 from hamail.core.proof import expires
+from hamail.core.returns import Returns
 from hamail.model import commands as c
 from hamail.model.ids import Epoch, GroupName, LogIndex, NodeName
 from hamail.model.messages import ReleaseAnswer, ReleaseRequest
@@ -32,6 +33,7 @@ class Lead:
         self._transfer_ns = engine.now_ns
         self._fence_retry_at_ns: dict[NodeName, int] = {}
         self.followers = Followers(engine)
+        self.returns = Returns()
         self._fence_seen_ns: dict[LogIndex, int] = {}  # open fence orders -> since when this node has known them
 
     def facts(self) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class Lead:
         self._released.clear()
         self._majority_at_ns.clear()
         self.followers.forget()
+        self.returns.forget()
 
     def step(self) -> None:
         open_orders = {n.fence.id for n in self.e.state.nodes.values() if n.fence is not None}

@@ -1,18 +1,39 @@
 """Who may own a group, ranked, with a reason for every node. Health is a veto or no veto; there is no arithmetic."""
 
-from hamail.core import proof
+from hamail.core import policy, proof
 from hamail.core.facts import Facts
+from hamail.core.proof import RUNNING
+from hamail.core.words import clock
 from hamail.model.ids import GroupName, NodeName
-from hamail.model.state import ClusterState
+from hamail.model.state import ClusterState, Trigger
 from hamail.model.status import Candidate
 
 
 def refusal(state: ClusterState, facts: Facts, group: GroupName, node: NodeName) -> str:
     """Why `node` may not be given `group`, without its name; empty when it may."""
+    why = _able(state, facts, group, node)
+    quarantine = state.node(node).quarantine
+    if why or quarantine is None or _last_resort(state, facts, group, node):
+        return why
+    lift = f"hamailctl quarantine --clear {node} lifts it"
+    return f"it is in quarantine until {clock(quarantine.until_ms)} ({quarantine.reason}); {lift}"
+
+
+def _able(state: ClusterState, facts: Facts, group: GroupName, node: NodeName) -> str:
+    """Apart from quarantine."""
     why = unfit(state, facts, group, node)
     if not why and node in state.group(group).failed_on:
         return f"{group} failed there during this move; hamailctl clear {group} lifts it"
-    return why
+    return why or policy.held_back(state, group, node, facts.at_ms)
+
+
+def _last_resort(state: ClusterState, facts: Facts, group: GroupName, node: NodeName) -> bool:
+    """Mail on a node that comes and goes is better than no mail: nobody runs it, and nobody else will be able soon."""
+    if state.group(group).phase in RUNNING or not facts.settled:
+        return False
+    others = [n for n in state.spec.groups[group].nodes if n != node]
+    well = (n for n in others if state.node(n).quarantine is None)
+    return all(_able(state, facts, group, n) and not facts.node(n).restarting for n in well)
 
 
 def unfit(state: ClusterState, facts: Facts, group: GroupName, node: NodeName) -> str:
@@ -31,6 +52,12 @@ def unfit(state: ClusterState, facts: Facts, group: GroupName, node: NodeName) -
         return "it is out and has not joined again"
     if replicated.standby:
         return f"it is in standby; hamailctl unstandby {node} lifts it"
+    if (ban := state.group(group).bans.get(node)) is not None:
+        because = f": {ban.reason}" if ban.reason else ""
+        lift = f"hamailctl unban {group} {node} lifts it"
+        return f"{ban.actor} has banned {group} from it until {clock(ban.until_ms)}{because}; {lift}"
+    if replicated.maintenance is not None:
+        return f"it is in maintenance; hamailctl maintenance off --node {node} ends it"
     if heard.suspected or not heard.alive:
         return f"it has not been heard for {heard.silent_ms / 1000:.1f} s"
     if heard.restarting:
@@ -61,7 +88,15 @@ def candidates(state: ClusterState, facts: Facts, group: GroupName) -> tuple[Can
         why_not = refusal(state, facts, group, node)
         good = "it was asked for" if node == g.target else "it is up, joined and ready"
         result.append(Candidate(node=node, eligible=not why_not, reason=why_not or good))
-    return tuple(sorted(result, key=lambda c: not c.eligible))
+    return tuple(sorted(result, key=lambda c: (not c.eligible, _worse(state, group, c.node, facts.at_ms))))
+
+
+def _worse(state: ClusterState, group: GroupName, node: NodeName, at_ms: int) -> bool:
+    """The resource whose failure has moved the group has failed on this node, too."""
+    g = state.group(group)
+    if g.owner is not None or g.trigger is not Trigger.SERVICE_FAILED or not g.failures:
+        return False
+    return bool(policy.no_better(state.spec.groups[group], g, node, g.failures[-1].resource, at_ms))
 
 
 def choose(state: ClusterState, facts: Facts, group: GroupName) -> NodeName | None:

@@ -13,16 +13,24 @@ from hamail.model.state import ClusterState
 def refusal(state: ClusterState, sender: NodeName, command: c.AnyCommand) -> str:
     """Why `sender` may not have this in the log; empty when it may."""
     match command:
-        case c.Grant() | c.Retry() | c.OwnerLost() | c.OwnerStuck() | c.OwnerBack() | c.OrderFence():
+        case c.Grant() | c.Retry() | c.OwnerLost() | c.OwnerStuck() | c.OwnerBack() | c.OrderFence() | c.RunScheduled():
+            return "only the leader of the log decides that"
+        case c.Expire() | c.NodeBack():
             return "only the leader of the log decides that"
         case c.FenceDone(target=target, order=order):
             known = state.node(target).fence
             if known is None or known.id != order or known.by != sender:
                 return f"the fence order {order} is not {sender}'s"
             return ""
+        case c.RequestFailover() | c.RequestRestart() | c.ScheduleMove() | c.Cancel():
+            return ""
         case c.FenceConfirmed() | c.ApplyConfig():
             return operator_refusal(state, sender, command)
         case c.RequestFence() | c.RequestMove() | c.SetStandby() | c.SetMaintenance() | c.Clear():
+            return ""
+        case c.OrderDrill() | c.EndDrill() | c.RecordDrill() | c.ChangeIncident():
+            return ""
+        case c.SetBan() | c.LiftBan() | c.LiftQuarantine() | c.HandsOff():
             return ""
         case _:
             about = command.node

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from hamail.core import node, placement
+from hamail.core import hands_off, node, placement, policy
 from hamail.core.lease import MS
 from hamail.model import actions as a
 from hamail.model import commands as c
@@ -21,6 +21,7 @@ class Repairs:
         self._broken: dict[tuple[GroupName, ResourceName], a.ResourceFailed] = {}  # to be acted upon
         self._restarts: dict[tuple[GroupName, ResourceName], list[int]] = {}
         self._why: dict[tuple[GroupName, ResourceName], str] = {}
+        self._told: dict[tuple[GroupName, ResourceName], str] = {}  # why it stays, as the history was told
 
     def adopt(self, groups: dict[GroupName, a.GroupStatus]) -> None:
         """What this hamaild finds at the executor: a failure that an earlier one was told of is still one."""
@@ -40,6 +41,10 @@ class Repairs:
         self._broken.setdefault((n.group, n.resource), n)
         self.l.mark(n.group, n.epoch, n.resource, "failed")
 
+    def forget(self, group: GroupName, resource: ResourceName) -> a.ResourceFailed | None:
+        """An operator has it restarted. What was known to be wrong with it."""
+        return self._broken.pop((group, resource), None)
+
     def recovered(self, n: a.ResourceUp) -> None:
         """It works again before anything was done about it, e.g. by the hand of an operator: leave it alone."""
         broken = self._broken.get((n.group, n.resource))
@@ -48,9 +53,9 @@ class Repairs:
 
     def step(self) -> None:
         """Act on failures, as soon as the group is up and nobody works on it by hand."""
-        if self.l.e.state.maintenance.on:
-            return
         for key, n in list(self._broken.items()):
+            if hands_off.from_group(self.l.e.state, n.group):
+                continue
             status = self.l.held.get(n.group)
             if status is None or status.epoch != n.epoch:
                 del self._broken[key]
@@ -63,17 +68,52 @@ class Repairs:
         window_ns = (spec.restarts_window_ms if spec else 0) * MS
         return [at for at in self._restarts.get(key, []) if at > self.l.e.now_ns - window_ns]
 
-    def _elsewhere(self, n: a.ResourceFailed) -> bool:
-        """Could another node take the group, and is the resource worth a move?"""
+    def _count(self, key: tuple[GroupName, ResourceName]) -> int:
+        """Restarts within the window, also those of an earlier hamaild."""
         e = self.l.e
-        spec = e.state.spec.groups[n.group]
+        spec, g = e.state.spec.groups[key[0]], e.state.group(key[0])
+        return max(len(self._recent(key)), policy.restarts(spec, g, e.me, e.at_ms).get(key[1], 0))
+
+    def _stays(self, n: a.ResourceFailed) -> str:
+        """Why the group does not move for this; empty when it may."""
+        e = self.l.e
+        spec, g = e.state.spec.groups[n.group], e.state.group(n.group)
         if not any(r.name == n.resource and r.critical for r in spec.resources):
-            return False
-        return any(x.eligible and x.node != e.me for x in placement.candidates(e.state, e.facts(), n.group))
+            return f"{n.resource} is not critical"
+        others = [x.node for x in placement.candidates(e.state, e.facts(), n.group) if x.eligible and x.node != e.me]
+        if not others:
+            return "no other node could take it"
+        if full := policy.used_up(spec, g, e.at_ms):
+            return policy.words(n.group, full)
+        no_better = [policy.no_better(spec, g, node, n.resource, e.at_ms) for node in others]
+        return f"{others[0]} is no better: {no_better[0]}" if all(no_better) else ""
+
+    def _tell_held(self, n: a.ResourceFailed, stays: str) -> None:
+        """Once, for the history: it would have moved, but for the failure policy."""
+        e = self.l.e
+        key = (n.group, n.resource)
+        why = stays.partition(":")[0].partition(",")[0]
+        if not stays.startswith(n.group) and "no better" not in stays:
+            return
+        if self._told.get(key) != why:
+            self._told[key] = why
+            sentence = (
+                f"{n.group} stays on {e.me} although {n.resource} fails there: {stays}. It is restarted in place "
+                f"every {PAUSE_MS // 1000} s. hamailctl clear {n.group} forgets the failures; switchover moves it."
+            )
+            e.propose(
+                f"held {n.group} {n.resource}",
+                c.Annotate(at_ms=e.at_ms, group=n.group, node=e.me, event="policy", sentence=sentence),
+            )
+
+    def cleared(self, group: GroupName) -> None:
+        """An operator has cleared the group."""
+        self._restarts = {key: at for key, at in self._restarts.items() if key[0] != group}
+        self._told = {key: why for key, why in self._told.items() if key[0] != group}
 
     def _pause_over(self, key: tuple[GroupName, ResourceName], n: a.ResourceFailed) -> bool:
         spec, recent = self.l.e.state.spec.groups.get(n.group), self._recent(key)
-        if spec is None or not recent or (len(recent) < spec.restarts and not n.fatal) or self._elsewhere(n):
+        if spec is None or not recent or (self._count(key) < spec.restarts and not n.fatal) or not self._stays(n):
             return True
         return self.l.e.now_ns - recent[-1] >= PAUSE_MS * MS
 
@@ -82,8 +122,12 @@ class Repairs:
         spec = e.state.spec.groups.get(n.group)
         if spec is None:
             return
-        recent = self._recent(key)
-        what = node.repair(spec, len(recent), n.fatal, self._elsewhere(n))
+        recent, count, stays = self._recent(key), self._count(key), self._stays(n)
+        what = node.repair(spec, count, n.fatal, not stays)
+        if stays and (n.fatal or count >= spec.restarts):
+            self._tell_held(n, stays)
+        else:
+            self._told.pop(key, None)
         e.note("warning", f"{n.resource} of {n.group} failed: {n.detail}; {what.why}")
         self._why[key] = n.detail
         if what.move:
@@ -97,8 +141,11 @@ class Repairs:
         self.l.mark(n.group, n.epoch, n.resource, "starting")
         self.l.ask(a.RestartResource(id=self.l.next_id(), group=n.group, epoch=n.epoch, resource=n.resource))
 
-    def restarted(self, n: a.ResourceRestarted) -> None:
+    def restarted(self, n: a.ResourceRestarted, *, ordered: bool = False) -> None:
+        """`ordered`: by an operator, and it went wrong."""
         e, key = self.l.e, (n.group, n.resource)
+        if ordered:
+            self._why[key] = "its restart was ordered"
         if not n.ok:
             first = self._why.get(key, "").partition(RESTART_FAILED)[0]  # the cause, not only what it led to
             detail = f"{first}{RESTART_FAILED}{n.detail}"

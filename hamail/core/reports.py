@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from hamail.core import hands_off
 from hamail.core.lease import MS
 from hamail.core.proof import DOUBTFUL, HELD, RUNNING
 from hamail.model import commands as c
@@ -41,7 +42,10 @@ class Reports:
         self._doubt()
         self._open = {key: command for key, command in self._open.items() if is_news(e.state, e.me, command)}
         for key, command in list(self._open.items()):
-            if not isinstance(command, c.Failed) or e.state.group(command.group).phase in RUNNING:
+            waits = isinstance(command, c.Failed) and (
+                e.state.group(command.group).phase not in RUNNING or hands_off.from_group(e.state, command.group)
+            )
+            if not waits:
                 e.propose(key, command)
         for name, status in self.l.held.items():
             g = e.state.group(name)

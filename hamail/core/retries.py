@@ -6,7 +6,7 @@ coordinator proposes it. The pause grows with the tries that the log has counted
 
 from collections.abc import Callable
 
-from hamail.core import placement
+from hamail.core import hands_off, placement, policy
 from hamail.core.facts import Facts
 from hamail.core.lease import MS
 from hamail.model.ids import Epoch, GroupName
@@ -22,10 +22,16 @@ def pause_ms(retries: int) -> int:
 
 def only_failures(state: ClusterState, facts: Facts, group: GroupName) -> bool:
     """May nobody have the group, and is there a node that could if it had not failed there?"""
-    g = state.group(group)
-    if g.phase is not Phase.IDLE or not g.failed_on or placement.choose(state, facts, group) is not None:
+    if not _waits(state, group) or placement.choose(state, facts, group) is not None:
         return False
-    return any(placement.unfit(state, facts, group, node) == "" for node in g.failed_on)
+    held = (n for n in state.spec.groups[group].nodes if policy.held_back(state, group, n, facts.at_ms))
+    return any(placement.unfit(state, facts, group, node) == "" for node in (*state.group(group).failed_on, *held))
+
+
+def _waits(state: ClusterState, group: GroupName) -> bool:
+    """May be: nobody has it, and something has failed."""
+    g = state.group(group)
+    return g.phase is Phase.IDLE and bool(g.failed_on or (g.failures and not g.pardoned))
 
 
 def words(facts: Facts, group: GroupName) -> str:
@@ -34,24 +40,30 @@ def words(facts: Facts, group: GroupName) -> str:
     return "" if left_ms is None else f"next try in {-(-left_ms // 1000)} s; hamailctl clear {group} tries at once"
 
 
+def _pause_ms(state: ClusterState, group: GroupName, at_ms: int) -> int:
+    """It grows with the tries since the group last ran, and with the failovers that were too many."""
+    g = state.group(group)
+    return pause_ms(g.retries + (0 if g.failed_on else policy.excess(state.spec.groups[group], g, at_ms)))
+
+
 class Retries:
     def __init__(self) -> None:
         self._since_ns: dict[tuple[GroupName, Epoch], int] = {}  # since when it could only be tried again
 
     def step(self, state: ClusterState, facts: Callable[[], Facts], now_ns: int) -> None:
         """Call at each tick, on every node."""
-        candidates = [n for n in state.spec.groups if state.group(n).phase is Phase.IDLE and state.group(n).failed_on]
-        if not candidates or state.maintenance.on:
+        candidates = [n for n in state.spec.groups if _waits(state, n) and not hands_off.from_group(state, n)]
+        if not candidates:
             self._since_ns.clear()
             return
         known = facts()
         waiting = [(n, state.group(n).epoch) for n in candidates if only_failures(state, known, n)]
         self._since_ns = {key: self._since_ns.get(key, now_ns) for key in waiting}
 
-    def in_ms(self, state: ClusterState, now_ns: int) -> dict[GroupName, int]:
+    def in_ms(self, state: ClusterState, now_ns: int, at_ms: int) -> dict[GroupName, int]:
         """How long until the next try, for each group that waits for one; 0 = now."""
         return {
-            name: max(0, pause_ms(state.group(name).retries) - (now_ns - since_ns) // MS)
+            name: max(0, _pause_ms(state, name, at_ms) - (now_ns - since_ns) // MS)
             for (name, epoch), since_ns in self._since_ns.items()
-            if state.group(name).epoch == epoch and state.group(name).failed_on
+            if name in state.spec.groups and state.group(name).epoch == epoch and _waits(state, name)
         }

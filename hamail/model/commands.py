@@ -9,25 +9,17 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, NodeName, RequestId, ResourceName
+from hamail.model.command import Basis as Basis
+from hamail.model.command import Command as Command
+from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, NodeName, ResourceName
+from hamail.model.practice_commands import ChangeIncident as ChangeIncident
+from hamail.model.practice_commands import DrillDone as DrillDone
+from hamail.model.practice_commands import EndDrill as EndDrill
+from hamail.model.practice_commands import OrderDrill as OrderDrill
+from hamail.model.practice_commands import RecordDrill as RecordDrill
+from hamail.model.practice_commands import ReportAudit as ReportAudit
 from hamail.model.spec import ClusterSpec
 from hamail.model.state import Evidence, Incarnation
-
-
-class Basis(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What the proposer went by; kept with the event for people. Nothing is ever decided by it."""
-
-    by: NodeName
-    facts: dict[str, str] = {}
-    rejected: dict[str, str] = {}  # alternative -> why not
-
-
-class Command(Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
-    at_ms: int
-    request: RequestId = ""
-    actor: str = "hamail"
-    reason: str = ""
-    basis: Basis | None = None
 
 
 class Lapse(StrEnum):
@@ -194,13 +186,66 @@ class RequestMove(Command, frozen=True, kw_only=True, tag="request_move"):
     expected_epoch: Epoch
 
 
+class RequestFailover(Command, frozen=True, kw_only=True, tag="request_failover"):
+    """Take the group from an owner that cannot give it up in order. That it is out must be proven as after any loss."""
+
+    group: GroupName
+    target: NodeName
+    expected_epoch: Epoch
+
+
+class RequestRestart(Command, frozen=True, kw_only=True, tag="request_restart"):
+    """Restart in place. `resource` "": every resource of the group, one after the other."""
+
+    group: GroupName
+    resource: ResourceName
+    expected_epoch: Epoch
+
+
+class RestartEnded(Command, frozen=True, kw_only=True, tag="restart_ended"):
+    """The owner has carried out the order, or tells why not."""
+
+    group: GroupName
+    node: NodeName
+    order: LogIndex
+    ok: bool
+    detail: str = ""
+
+
+class ScheduleMove(Command, frozen=True, kw_only=True, tag="schedule_move"):
+    """Move the group at `due_ms` (wall clock). `target` None: to the node that is best then."""
+
+    group: GroupName
+    target: NodeName | None
+    due_ms: int
+    force: bool = False  # also when the preflight warns then
+
+
+class RunScheduled(Command, frozen=True, kw_only=True, tag="run_scheduled"):
+    """It is time: move, or say why not (`refusal`). Never tried again."""
+
+    order: LogIndex
+    group: GroupName
+    target: NodeName | None
+    expected_epoch: Epoch
+    refusal: str = ""
+
+
+class Cancel(Command, frozen=True, kw_only=True, tag="cancel"):
+    """Drop a scheduled move, or turn one that is under way back to where it came from."""
+
+    order: LogIndex
+
+
 class SetStandby(Command, frozen=True, kw_only=True, tag="set_standby"):
     node: NodeName
     standby: bool
+    until_ms: int = 0  # 0: until somebody takes it out
 
 
 class SetMaintenance(Command, frozen=True, kw_only=True, tag="set_maintenance"):
     on: bool
+    until_ms: int = 0  # 0: until somebody ends it
 
 
 class AckMaintenance(Command, frozen=True, kw_only=True, tag="ack_maintenance"):
@@ -212,7 +257,7 @@ class AckMaintenance(Command, frozen=True, kw_only=True, tag="ack_maintenance"):
 
 
 class Clear(Command, frozen=True, kw_only=True, tag="clear"):
-    """Forget failures of a group (bans, failed fences of its owner) and try again."""
+    """Forget failures of a group (what its failure policy counts, failed fences of its owner) and try again."""
 
     group: GroupName
 
@@ -253,7 +298,7 @@ class HandsOff(Command, frozen=True, kw_only=True, tag="hands_off"):
 class Expire(Command, frozen=True, kw_only=True, tag="expire"):
     """The time of something has passed by the coordinator's wall clock. `since` says which one of its kind is meant."""
 
-    what: Lapse
+    lapse: Lapse
     since: LogIndex
     group: GroupName = ""
     node: NodeName = ""
@@ -302,6 +347,12 @@ AnyCommand: TypeAlias = (
     | FenceConfirmed
     | RequestFence
     | RequestMove
+    | RequestFailover
+    | RequestRestart
+    | RestartEnded
+    | ScheduleMove
+    | RunScheduled
+    | Cancel
     | SetStandby
     | SetMaintenance
     | AckMaintenance
@@ -314,6 +365,12 @@ AnyCommand: TypeAlias = (
     | Expire
     | NodeBack
     | ApplyConfig
+    | OrderDrill
+    | DrillDone
+    | EndDrill
+    | RecordDrill
+    | ChangeIncident
+    | ReportAudit
     | Annotate
 )
 

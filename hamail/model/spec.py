@@ -19,6 +19,23 @@ class Requirement(StrEnum):
     LEASE = "lease"  # or: promises run out
 
 
+class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """At most so many within any window of this length."""
+
+    limit: int
+    window_ms: int
+
+    def __str__(self) -> str:
+        for unit, size_ms in (("h", 3_600_000), ("m", 60_000), ("s", 1000)):
+            if self.window_ms % size_ms == 0:
+                return f"{self.limit} in {self.window_ms // size_ms}{unit}"
+        return f"{self.limit} in {self.window_ms}ms"
+
+
+DEFAULT_FAILOVERS = (Budget(limit=3, window_ms=3_600_000),)
+DEFAULT_QUARANTINE = Budget(limit=3, window_ms=600_000)
+
+
 class NodeSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A machine that runs hamaild. A witness votes and may never own a group."""
 
@@ -56,6 +73,7 @@ class GroupSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unsafe_reason: str | None = None  # why the operator accepts less than fencing on shared storage
     restarts: int = 3  # local restarts of a failed resource within the window before the group moves
     restarts_window_ms: int = 600_000
+    failovers: tuple[Budget, ...] = DEFAULT_FAILOVERS  # moves that failures may cause; shortest window first
 
 
 class FenceDeviceSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,6 +96,8 @@ class ClusterSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     fencing: dict[DeviceName, FenceDeviceSpec] = {}
     detection_ms: int = 1000  # the one setting that all timings derive from (hamail.core.timing)
     watchdog_timeout_s: int = 5
+    quarantine: Budget | None = DEFAULT_QUARANTINE  # a node that comes back that often is in quarantine; None: never
+    quarantine_for_ms: int = 3_600_000
 
     def voters(self) -> tuple[NodeName, ...]:
         """Every node votes; the order is by name so that it is the same everywhere."""

@@ -5,12 +5,14 @@ from enum import StrEnum
 from msgspec import Struct
 
 from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, NodeName, RequestId, ResourceName
+from hamail.model.orders import RestartOrder, ScheduledMove
+from hamail.model.practice import AuditHead, DrillOrder, DrillRecord, Incident
 from hamail.model.spec import ClusterSpec
 
 EVENTS_KEPT = 1000
 MOVES_KEPT = 200
 REQUESTS_KEPT = 500
-FAILURES_KEPT = 64  # of a group: what its failure policy counts
+FAILURES_KEPT = 128  # of a group: what its failure policy counts
 RETURNS_KEPT = 32  # of a node
 
 
@@ -48,6 +50,7 @@ class Trigger(StrEnum):
     START_FAILED = "start failed"
     STOP_FAILED = "stop failed"
     SWITCHOVER = "switchover"
+    FAILOVER = "failover"
     STANDBY = "standby"
     FENCE_REQUESTED = "fence requested"
     LEASE_LOST = "lease lost"
@@ -131,6 +134,7 @@ class GroupState(Struct, frozen=True, kw_only=True):
     failures: tuple[Failure, ...] = ()  # what has made it leave a node, newest last
     restarts: tuple[Failure, ...] = ()  # resources restarted in place, newest last
     pardoned: bool = False  # it waited long enough: until it runs, too many failovers hold it back no more
+    restart: RestartOrder | None = None  # an operator's order that the owner carries out in place
     sentence: str = ""  # the last transition in words
     since_ms: int = 0  # wall clock, for display only
 
@@ -179,7 +183,11 @@ class Move(Struct, frozen=True, kw_only=True):
     reason: str
     started_at_ms: int
     stamps: dict[str, int] = {}
-    result: str = "running"  # running | done | failed | rolled back
+    result: str = "running"  # running | done | failed | rolled back | cancelled
+    detail: str = ""  # why it did not end as was asked, in one sentence
+    asked: NodeName | None = None  # where it was ordered to; `target` is where it went
+    failures: dict[NodeName, str] = {}  # who could not have the group, and why: "could not start it (...)"
+    cancelled: str = ""  # who turned it back, and why
     request: RequestId = ""
     evidence: Evidence | None = None  # of its last grant: why it was certain that nobody held the group
     epoch: Epoch = 0  # of its last grant
@@ -235,6 +243,11 @@ class ClusterState(Struct, frozen=True, kw_only=True):
     maintenance: Maintenance = Maintenance()
     moves: tuple[Move, ...] = ()  # newest last, bounded
     events: tuple[Event, ...] = ()  # newest last, bounded
+    scheduled: tuple[ScheduledMove, ...] = ()  # moves that wait for their time, in the order of their ids
+    drill: DrillOrder | None = None  # the one that was ordered last, until it is ended
+    drills: tuple[DrillRecord, ...] = ()  # newest last, bounded
+    incidents: tuple[Incident, ...] = ()  # newest last, bounded
+    audit: dict[NodeName, AuditHead] = {}  # how far each node's own trail had grown
     requests: tuple[tuple[RequestId, LogIndex, str], ...] = ()  # answered requests, so that a retry is safe
 
     def group(self, name: GroupName) -> GroupState:

@@ -36,7 +36,7 @@ BY_NAME = {
     "resource": TEXT, "event": TEXT, "source": TEXT, "device": st.sampled_from(["pdu", "ipmi", "none"]),
     "voters": st.lists(NODES, max_size=4).map(tuple), "stamps": st.dictionaries(TEXT, SMALL, max_size=2),
     "clean": st.booleans(), "ok": st.booleans(), "standby": st.booleans(), "on": st.booleans(),
-    "watchdog_armed": st.booleans(), "spec": SPECS,
+    "watchdog_armed": st.booleans(), "spec": SPECS, "lapse": st.sampled_from(list(c.Lapse)),
     "basis": st.none() | st.builds(
         c.Basis, by=NODES, facts=st.dictionaries(TEXT, TEXT), rejected=st.dictionaries(TEXT, TEXT)
     ),
@@ -63,8 +63,25 @@ def fitting(state: ClusterState, command):
     return replace(command, **changes)
 
 
+def strategy(field):
+    """By its name, or else by its type: a new command is tried as soon as there is one."""
+    by_type = {bool: st.booleans(), int: SMALL, str: TEXT}
+    if field.name in BY_NAME:
+        return BY_NAME[field.name]
+    return by_type[field.type] if field.type in by_type else st.just(field.default)
+
+
+def drawable(kind):
+    fields = msgspec.structs.fields(kind)
+    return all(f.name in BY_NAME or f.type in (bool, int, str) or not f.required for f in fields)
+
+
 COMMANDS = st.one_of(
-    [st.builds(kind, **{f.name: BY_NAME[f.name] for f in msgspec.structs.fields(kind)}) for kind in HANDLERS]
+    [
+        st.builds(kind, **{f.name: strategy(f) for f in msgspec.structs.fields(kind)})
+        for kind in HANDLERS
+        if drawable(kind)
+    ]
 )
 HISTORIES = st.lists(st.tuples(COMMANDS, st.booleans()), min_size=5, max_size=60)
 

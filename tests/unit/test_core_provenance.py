@@ -8,6 +8,7 @@ from hamail.core.lease import MS
 from hamail.core.provenance import operator_refusal, refusal
 from hamail.model import commands as c
 from hamail.model.messages import Heartbeat, LeaseRequest, ReleaseAnswer, ReleaseRequest
+from hamail.model.practice import DrillRecord, Fault
 from hamail.model.state import Evidence, FenceOrder, Incarnation, NodeState
 from hamail.simulation.spec import cluster
 
@@ -34,6 +35,8 @@ ABOUT_N1 = [
     c.AckMaintenance(at_ms=0, node="n1"),
     c.Barrier(at_ms=0, node="n1"),
     c.Annotate(at_ms=0, node="n1", sentence="x"),
+    c.DrillDone(at_ms=0, node="n1", order=9, result="done"),
+    c.ReportAudit(at_ms=0, node="n1", sequence=1, digest="d"),
 ]
 COORDINATORS = [
     c.Grant(at_ms=0, group="mail", node="n2", expected_epoch=0, evidence=Evidence.NEVER_OWNED),
@@ -49,6 +52,23 @@ OF_OPERATORS = [
     c.SetStandby(at_ms=0, node="n1", standby=True),
     c.SetMaintenance(at_ms=0, on=True),
     c.Clear(at_ms=0, group="mail"),
+    c.OrderDrill(at_ms=0, fault=Fault.SERVICE_KILL, group="mail", epoch=2, node="n1", duration_ms=5000),
+    c.EndDrill(at_ms=0),
+    c.RecordDrill(
+        at_ms=0,
+        record=DrillRecord(id="d", name="switchover", group="mail", at_ms=0, verdict="passed", rto_ms=1, rpo=0),
+    ),
+    c.ChangeIncident(at_ms=0, what="open", text="x"),
+]
+OF_OPERATORS += [
+    c.SetBan(at_ms=0, group="mail", node="n1", until_ms=1),
+    c.LiftBan(at_ms=0, group="mail", node="n1"),
+    c.LiftQuarantine(at_ms=0, node="n1"),
+    c.HandsOff(at_ms=0, on=True, node="n1"),
+]
+COORDINATORS += [
+    c.Expire(at_ms=0, lapse=c.Lapse.STANDBY, since=1, node="n1"),
+    c.NodeBack(at_ms=0, node="n1", silent_ms=1),
 ]
 ONLY_WHERE_MAIL_RUNS = [
     c.FenceConfirmed(at_ms=0, target="n1"),
