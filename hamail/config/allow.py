@@ -42,6 +42,7 @@ class Allow(Struct, frozen=True, kw_only=True):
     units: tuple[str, ...] = UNITS
     secrets: tuple[str, ...] = SECRETS
     fence_parameters: tuple[str, ...] = ()
+    drills: bool = False  # may `hamailctl drill` have this node break its own services?
 
 
 def read_allow(root: Section) -> Allow:
@@ -53,6 +54,7 @@ def read_allow(root: Section) -> Allow:
         units=UNITS + section.names("units"),
         secrets=SECRETS + _folders(section, "secrets"),
         fence_parameters=section.names("fence_parameters"),
+        drills=section.boolean("drills", False),
     )
     section.finish()
     return allow

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from hamail.core import fitness, lease, node
 from hamail.core.cleaning import Cleaning
+from hamail.core.drill_duty import DrillDuty
 from hamail.core.effects import Ask
 from hamail.core.facts import NodeFacts
 from hamail.core.fence_duty import FenceDuty
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hamail.core.engine import Engine
 
 STOP_RETRY_MS = 1000  # after the executor refused to stop a group
+ANSWERED = (a.StartGroup, a.StopGroup, a.RunFence, a.RestartResource, a.Maintain, a.Practise, a.SwitchPower)
 
 
 class Local:
@@ -41,6 +43,7 @@ class Local:
         self.reports = Reports(self)
         self.repairs = Repairs(self)
         self.fences = FenceDuty(self)
+        self.drills = DrillDuty(self)
         self.preparation = Preparation(self)
         self.lost_ns = engine.now_ns  # since when the executor is not connected
         self._request = 0
@@ -113,6 +116,7 @@ class Local:
             a.ResourceRestarted: self.repairs.restarted,
             a.FenceResult: self.fences.result,
             a.FenceChecked: self.fences.checked,
+            a.Practised: self.drills.practised,
             a.DeadlinePassed: self._deadline_passed,
             a.Stray: self._stray,
             a.Refused: self._refused,
@@ -157,6 +161,7 @@ class Local:
                 self._start(step)
         self.preparation.step()
         self.fences.step()
+        self.drills.step()
 
     # ---- the executor ------------------------------------------------------------------------------------------------
 
@@ -165,7 +170,7 @@ class Local:
         return self._request
 
     def ask(self, request: a.AnyRequest) -> None:
-        if isinstance(request, a.StartGroup | a.StopGroup | a.RunFence | a.RestartResource | a.Maintain):
+        if isinstance(request, ANSWERED):
             self._pending[request.id] = request
         self.e.emit(Ask(request))
 
@@ -186,6 +191,7 @@ class Local:
             known.clear()
         self._begun |= {(name, g.epoch) for name, g in n.groups.items()}
         self.fences.reconnected()
+        self.drills.reconnected()
         self.repairs.adopt(n.groups)
         if n.groups:
             held = ", ".join(f"{name} at epoch {g.epoch}" for name, g in sorted(n.groups.items()))
@@ -221,6 +227,8 @@ class Local:
                 self._stop_retry_ns[group] = self.e.now_ns + STOP_RETRY_MS * MS
                 if (status := self.held.get(group)) is not None and status.state == "stopping":
                     self.held[group] = replace(status, state="up")
+            case a.Practise() | a.SwitchPower() as drill:
+                self.drills.refused(drill, n.why)
             case a.RunFence(order=order, target=target):
                 self.fences.result(a.FenceResult(order=order, target=target, ok=False, detail=n.why, took_ms=0))
             case a.RestartResource(group=group, epoch=epoch, resource=resource):

@@ -21,6 +21,7 @@ from hamail.executor.kinds import Kind
 from hamail.executor.ledger import Held, Ledger, Page
 from hamail.executor.police import TICK_S, AddressEvents, Police
 from hamail.executor.policy import ANYTHING, Policy
+from hamail.executor.practice import Practice
 from hamail.executor.processes import Processes
 from hamail.executor.resource import Tools
 from hamail.executor.watchdog import Watchdog
@@ -32,17 +33,20 @@ from hamail.model.actions import (
     CleanUp,
     Configure,
     DeadlinePassed,
+    EndPractice,
     Extend,
     GatherFacts,
     GroupDown,
     GroupStopFailed,
     Hello,
     Maintain,
+    Practise,
     Prepare,
     RestartResource,
     RunFence,
     StartGroup,
     StopGroup,
+    SwitchPower,
     Welcome,
 )
 from hamail.model.spec import GroupSpec
@@ -80,6 +84,9 @@ class Executor:
         agents = Agents(settings.agent_dirs, processes, sets, settings.policy)
         self._tools = Tools(processes, sets, agents)
         self._fences = Fences(processes, sets, self.tell, settings.policy)
+        self._practice = Practice(
+            settings.policy, agents, processes, sets, self._fences, self._find_held, self.tell
+        )
         self._gatherer = Gatherer(settings.policy, self.tell)
         self._incarnation = Incarnation(boot_id=ledger.page.boot_id, executor_id=uuid.uuid4().hex)
         self._cluster = ""
@@ -230,16 +237,19 @@ class Executor:
                 return self._stop_group(request)
             case RestartResource():
                 return self._restart_resource(request)
-            case RunFence():
-                return self._fences.run(request)
-            case CheckFence():
-                return self._fences.check(request)
+            case RunFence() | CheckFence():
+                return self._fences.handle(request)
+            case Practise() | SwitchPower() | EndPractice():
+                return self._practice.handle(request, self._maintenance)
             case Maintain():
                 return self._maintain(request.on)
             case GatherFacts():
                 return self._gatherer.begin(self._configured.values())
             case Hello():
                 return "already greeted"
+
+    def _find_held(self, name: str) -> Group | None:
+        return self._held.get(name)
 
     def _configure(self, request: Configure) -> str:
         if len(request.groups) > GROUPS_MAX:

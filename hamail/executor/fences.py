@@ -12,7 +12,7 @@ from hamail.executor.policy import Policy
 from hamail.executor.processes import Job, Processes
 from hamail.executor.trust import Untrusted, read_secret
 from hamail.fencing.agent import Device, Ended, FenceAgents
-from hamail.model.actions import AnyNotice, CheckFence, FenceChecked, FenceResult, RunFence
+from hamail.model.actions import AnyNotice, CheckFence, FenceChecked, FenceResult, Practised, RunFence, SwitchPower
 
 AT_ONCE_MAX = 16
 TIMEOUT_MAX_MS = 600_000
@@ -38,17 +38,26 @@ class Fences:
         self._idle: dict[str, asyncio.Event] = {}
         self._checks: dict[str, asyncio.Task[str]] = {}  # device -> what asks it right now
         self._checking: set[str] = set()  # devices with a check under way, also while that waits for a fence
-        self._tasks: dict[asyncio.Task[None], RunFence | CheckFence] = {}
+        self._tasks: dict[asyncio.Task[None], RunFence | CheckFence | SwitchPower] = {}
+
+    def handle(self, request: RunFence | CheckFence) -> str:
+        return self.run(request) if isinstance(request, RunFence) else self.check(request)
 
     def run(self, request: RunFence) -> str:
         """Begin a fence. Returns why not, "" when begun."""
         return self._begin(request, self._fence)
 
+    def switch(self, request: SwitchPower) -> str:
+        """Begin to switch a power for practice. Returns why not, "" when begun."""
+        return self._begin(request, self._switch)
+
     def check(self, request: CheckFence) -> str:
         """Begin a readiness check. Returns why not, "" when begun."""
         return self._begin(request, self._check)
 
-    def _begin(self, request: RunFence | CheckFence, work: Callable[..., Coroutine[None, None, None]]) -> str:
+    def _begin(
+        self, request: RunFence | CheckFence | SwitchPower, work: Callable[..., Coroutine[None, None, None]]
+    ) -> str:
         fences = sum(isinstance(r, RunFence) for r in self._tasks.values())
         # checks that hang must not keep a fence out
         if (fences if isinstance(request, RunFence) else len(self._tasks)) >= AT_ONCE_MAX:
@@ -67,7 +76,9 @@ class Fences:
             return
         log.critical("device %s: internal error: %r", request.device, error, exc_info=error)
         why = f"internal error: {error!r}; outcome unknown"
-        if isinstance(request, RunFence):
+        if isinstance(request, SwitchPower):
+            self._tell(Practised(order=request.order, result="refused", detail=why))
+        elif isinstance(request, RunFence):
             self._tell(FenceResult(order=request.order, target=request.target, ok=False, detail=why, took_ms=0))
         else:
             self._tell(FenceChecked(device=request.device, ok=False, detail=why))
@@ -93,6 +104,22 @@ class Fences:
         log.warning("fence of %s %s after %d ms", request.target, f"failed: {why}" if why else "confirmed", took_ms)
         detail = why or f"device {request.device} reports {request.target} off"
         self._tell(FenceResult(order=request.order, target=request.target, ok=not why, detail=detail, took_ms=took_ms))
+
+    async def _switch(self, request: SwitchPower) -> None:
+        result = "done"
+        try:
+            device = self._device(request)
+            if request.rehearse:
+                why = await self._agents.check(device, {request.target: request.plug}, request.timeout_ms)
+            elif request.on:
+                why = await self._agents.switch_on(device, request.target, request.plug, request.timeout_ms)
+            else:
+                why = await self._agents.fence(device, request.target, request.plug, request.timeout_ms)
+        except Untrusted as error:
+            why = str(error)
+        if why:
+            result = "refused"
+        self._tell(Practised(order=request.order, result=result, detail=why))
 
     async def _check(self, request: CheckFence) -> None:
         if request.device in self._checking:
@@ -120,9 +147,9 @@ class Fences:
             why = None if check.cancelled() else check.result()
         return why
 
-    def _device(self, request: RunFence | CheckFence) -> Device:
+    def _device(self, request: RunFence | CheckFence | SwitchPower) -> Device:
         """Raises Untrusted for what this node does not allow, and for a secret file that is not fit to be used."""
-        plugs = {request.target: request.plug} if isinstance(request, RunFence) else request.plugs
+        plugs = request.plugs if isinstance(request, CheckFence) else {request.target: request.plug}
         refused = self._policy.refuse_fence(request.agent, request.parameters, plugs, request.secret_files)
         if refused:
             raise Untrusted(refused)

@@ -114,6 +114,13 @@ class Group:
         if self._restarts.get(name) is task:
             del self._restarts[name]
 
+    def victim(self, name: str) -> tuple[Resource | None, str]:
+        """The service to be killed for practice (`name` "": the last one), or why there is none."""
+        able = [r for n, r in self._resources.items() if r.killable and name in ("", n)]
+        if not able:
+            return None, f"group {self.spec.name} has no service {name} that runs here and could be killed"
+        return able[-1], ""
+
     def hands_off(self, on: bool) -> None:
         """Maintenance: watch nothing. Afterwards take everything for up and look at once."""
         self._hands_off = on

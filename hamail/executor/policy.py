@@ -17,6 +17,7 @@ from hamail.executor.trust import Untrusted, trusted_path
 from hamail.model.spec import ResourceSpec
 
 EVERYTHING = "*"
+DRILL_AGENT = "hamail:drill"
 _UNIT_WORDS = frozenset({"auto", "none"})  # what the mail agents take for `unit` besides a name
 _OTHER_UNITS = frozenset(
     {"target", "slice", "scope", "socket", "timer", "path", "mount", "automount", "swap", "device", "snapshot"}
@@ -37,15 +38,20 @@ class Policy:
     units: tuple[str, ...]
     secrets: tuple[str, ...]
     fence_parameters: tuple[str, ...]
+    drills: bool = False
 
     def refuse_agent(self, agent: str) -> str:
         """May this agent be run at all?"""
+        if short_name(agent) == DRILL_AGENT and not self.drills:
+            return "drills are not allowed on this node: [allow] drills = true in its node.toml"
         if _matches(short_name(agent), self.agents):
             return ""
         return f"agent {agent} is not allowed on this node: name it in allow.agents of node.toml"
 
     def refuse_resource(self, spec: ResourceSpec) -> str:
         """May the agent be run with these parameters? Looks at folders on the way to a mount point."""
+        if short_name(spec.agent) == DRILL_AGENT:
+            return f"{DRILL_AGENT} is a fault for practice and no resource of a group: see hamailctl drill"
         given = spec.parameters
         mount = mount_of(spec)
         refused = self._refuse_mount(mount.device, mount.directory) if mount is not None else ""

@@ -201,6 +201,17 @@ class Resource:
 
     # -- watching --------------------------------------------------------------------------------------------------
 
+    @property
+    def killable(self) -> bool:
+        """Is it a service whose main process is known?"""
+        return self.kind is Kind.SERVICE and self.state is State.UP and bool(self._watches)
+
+    def kill(self) -> bool:
+        """For practice: SIGKILL its main processes, as a crash would. What follows is what follows a crash."""
+        for watch in list(self._watches.values()):
+            watch.kill()
+        return bool(self._watches)
+
     def begin_monitoring(self, first_after_ms: int) -> None:
         """Monitor from now on; the first time after `first_after_ms`, so that resources do not all fire at once."""
         self.end_monitoring()

@@ -17,7 +17,7 @@ METADATA_CHARS_MAX = 512 << 10
 REASON_CHARS_MAX = 300
 SEARCHED = (Path("/usr/sbin"), Path("/sbin"))
 CACHED_AGENTS_MAX = 64
-_ACTIONS = frozenset({"off", "status", "monitor", "metadata"})
+_ACTIONS = frozenset({"off", "on", "status", "monitor", "metadata"})
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _AGENT = re.compile(r"fence_[A-Za-z0-9_.-]{1,60}")
 _ALWAYS = frozenset({"action", "nodename", "password", "port", "plug"})  # known to all, whatever they list
@@ -152,6 +152,22 @@ class FenceAgents:
         if ended.exit_code == ON:
             return f"{device.agent} reported {target} off, yet its status says that it is still on"
         return f"off was reported, but the status {explain(device, ended)}"
+
+    async def switch_on(self, device: Device, target: str, plug: str, timeout_ms: int) -> str:
+        """Give `target` its power back. Returns why not, "" when the device says that it has."""
+        clock = _Budget(timeout_ms)
+        try:
+            path = locate(device.agent)
+            metadata = await self.metadata(path, device)
+            on = compose("on", device, target, metadata.host_argument, plug)
+        except (FenceError, OSError) as error:
+            return str(error)
+        if "on" not in metadata.actions:
+            return f"{device.agent} cannot switch anything on"
+        if clock.left_ms() <= 0:
+            return f"{device.agent} took all of {timeout_ms} ms for its meta-data"
+        ended = await self._run(path, on, clock.left_ms())
+        return "" if ended.exit_code == 0 else f"on {explain(device, ended)}"
 
     async def check(self, device: Device, plugs: Mapping[str, str], timeout_ms: int) -> str:
         """Would a fence work? Asks the status of each plug (target -> plug). Returns "" or a sentence why not."""

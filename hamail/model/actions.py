@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, ResourceName
 from hamail.model.machine import MachineFacts
+from hamail.model.practice import Fault
 from hamail.model.spec import GroupSpec
 from hamail.model.state import Evidence, Incarnation
 
@@ -116,6 +117,40 @@ class GatherFacts(Request, frozen=True, kw_only=True, tag="gather_facts"):
     """
 
 
+class Practise(Request, frozen=True, kw_only=True, tag="practise"):
+    """A fault for practice, where root allows drills. It undoes itself after `duration_ms`. Ends with `Practised`.
+
+    `rehearse`: only find out whether it could be done. Each order is carried out once.
+    """
+
+    order: LogIndex
+    fault: Fault
+    group: GroupName
+    epoch: Epoch
+    duration_ms: int
+    resource: ResourceName = ""  # to be killed; "": the last service of the group
+    rehearse: bool = False
+
+
+class SwitchPower(Request, frozen=True, kw_only=True, tag="switch_power"):
+    """Switch a node's power for practice, where root allows drills. It proves nothing. Ends with `Practised`."""
+
+    order: LogIndex
+    on: bool
+    device: DeviceName
+    agent: str
+    target: str
+    plug: str
+    parameters: dict[str, str]
+    secret_files: dict[str, str]
+    timeout_ms: int
+    rehearse: bool = False
+
+
+class EndPractice(Request, frozen=True, kw_only=True, tag="end_practice"):
+    """Undo at once what a `Practise` has done and what can be undone."""
+
+
 class Hello(Request, frozen=True, kw_only=True, tag="hello"):
     """First request on a connection. Answered by `Welcome`. A newer connection replaces an older one."""
 
@@ -133,6 +168,9 @@ AnyRequest: TypeAlias = (
     | RestartResource
     | RunFence
     | CheckFence
+    | Practise
+    | SwitchPower
+    | EndPractice
     | Maintain
     | GatherFacts
 )
@@ -274,6 +312,14 @@ class FactsGathered(Notice, frozen=True, kw_only=True, tag="facts_gathered"):
     problem: str = ""
 
 
+class Practised(Notice, frozen=True, kw_only=True, tag="practised"):
+    """`result`: done | refused | undone."""
+
+    order: LogIndex
+    result: str
+    detail: str = ""
+
+
 class Stray(Notice, frozen=True, kw_only=True, tag="stray"):
     """Something of a group was found here that should not be, and was removed (or could not be)."""
 
@@ -299,4 +345,5 @@ AnyNotice: TypeAlias = (
     | FenceChecked
     | Stray
     | FactsGathered
+    | Practised
 )
