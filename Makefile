@@ -6,7 +6,7 @@ LAB ?= lab
 export HAMAIL_LAB := $(LAB)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages check test unit-test model cluster-test demo bench simulate mutants soak fuzz coverage lab exec lab-down lab-status reference install lock audit clean
+.PHONY: help venv packages check test unit-test model cluster-test demo bench simulate mutants soak fuzz coverage lab exec lab-down lab-status reference deb wheel install lock audit clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -77,8 +77,14 @@ lab-down: venv ## remove every trace of the lab
 reference: venv ## docs/reference anew, from the code
 	@$(BIN)/python tools/reference.py
 
-install: ## install hamail on this machine, as root (PREFIX=/opt/hamail)
-	@PREFIX="$(or $(PREFIX),/opt/hamail)" PIP_FLAGS="$(PIP_FLAGS)" tools/install.sh
+deb: venv ## Debian package: dist/hamail_VERSION_ARCH.deb (TARGET_PYTHON=3.13 for another release of Debian)
+	@PYTHON="$(BIN)/python" TARGET_PYTHON="$(TARGET_PYTHON)" TARGET_ARCH="$(TARGET_ARCH)" tools/deb.sh dist
+
+wheel: venv ## Python wheel, with agents, units and samples as data: dist/hamail-VERSION-py3-none-any.whl
+	@PYTHON="$(BIN)/python" tools/wheel.sh dist
+
+install: ## the files of the package put onto this machine, as root: where there is no dpkg
+	@tools/install.sh
 
 lock: ## requirements/*.txt anew from pyproject.toml (UPGRADE=1: with the newest versions)
 	@UPGRADE="$(UPGRADE)" tools/lock.sh "$(PYTHON)"

@@ -15,10 +15,11 @@ from hamail.config import ConfigError, load_cluster, load_node
 from hamail.config.local import check_local, check_node, local_interfaces
 from hamail.config.node import NodeConfig
 from hamail.consensus.journal import JournalError, initialise
+from hamail.daemon import protocols
 from hamail.daemon.daemon import Daemon
 from hamail.executor.secrecy import forbid_core_dumps
 from hamail.model.spec import ClusterSpec
-from hamail.transport.certificates import CertificateError
+from hamail.transport.certificates import CertificateError, Certificates, server_context
 
 EXIT_CONFIG = 78  # EX_CONFIG: systemd does not restart the unit
 
@@ -54,6 +55,7 @@ def become_owner(folder: Path) -> None:
 
 
 async def _serve(node: NodeConfig, spec: ClusterSpec, source: str) -> None:
+    protocols.leave(node.run_dir)
     await Daemon(node, spec, source).run()
 
 
@@ -74,8 +76,9 @@ async def _serve(node: NodeConfig, spec: ClusterSpec, source: str) -> None:
     is_flag=True,
     help="With --initialise: this node was a member and has lost its disk. It votes again when it has caught up.",
 )
+@click.option("--check", is_flag=True, help="Read configuration and certificates as at a start, then exit.")
 @click.version_option(__version__)
-def main(config: Path, fresh: bool, replaced_disk: bool) -> None:
+def main(config: Path, fresh: bool, replaced_disk: bool, check: bool) -> None:
     """The hamail daemon: consensus, leases, decisions, control API.
 
     \b
@@ -99,6 +102,12 @@ def main(config: Path, fresh: bool, replaced_disk: bool) -> None:
         except (JournalError, OSError) as e:
             fail(str(e))
         click.echo(f"{node.state_dir}: an empty journal for {node.node} in cluster {spec.name} is ready")
+        return
+    if check:
+        try:
+            server_context(Certificates.of(node.certificates))
+        except CertificateError as e:
+            fail(str(e))
         return
     for problem in check_local(spec, local_interfaces(), node.node):
         log.warning("this machine does not fit the configuration", place=problem.place, why=problem.reason)

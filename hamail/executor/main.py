@@ -25,6 +25,7 @@ from hamail.executor.processes import Processes
 from hamail.executor.secrecy import forbid_core_dumps
 from hamail.executor.server import Server
 from hamail.executor.watchdog import Watchdog
+from hamail.executor.wire import PROTOCOL
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _NOTIFY_INTERVAL_MAX_S = 5.0
@@ -120,6 +121,7 @@ async def _serve(place: Place, processes: Processes, notifier: notify.Notifier) 
     executor = Executor(place.settings, processes, sets, watchdog, ledger)
     await executor.recover()
     server = Server(executor, place.socket)
+    (place.run_dir / "protocol").write_text(f"{PROTOCOL}\n")  # an upgrade reads it
     await server.open()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 
 from hamail.model.actions import AnyNotice, AnyRequest
+from hamail.model.fingerprint import fingerprint
 
+PROTOCOL = fingerprint(AnyRequest, AnyNotice)  # another one: hamaild and executor do not understand each other
 MAX_FRAME_BYTES = 1 << 20
 _LENGTH_BYTES = 4
 

@@ -59,7 +59,7 @@ def test_installation(bare: Lab) -> None:
     assert node.run("stat -c '%U %G %a' /etc/hamail/pki/node.key").stdout.strip() == "root hamail 640"
     for script in node.run("ls -d /usr/lib/ocf/resource.d/hamail/*").stdout.split():
         assert node.run(f"stat -c '%U %a' {script}").stdout.strip() == "root 755"
-        assert node.run(f"head -n 1 {script}").stdout.startswith("#!/opt/hamail/bin/python")
+        assert node.run(f"head -n 1 {script}").stdout.startswith("#!/usr/lib/hamail/bin/python -I")
     assert node.run("hamailctl --help").returncode == 0
 
 

@@ -1,7 +1,8 @@
-"""Root file systems of the nodes, in cached layers: base (Debian), dependencies (hamail's venv), hamail itself.
+"""Root file systems of the nodes, in cached layers: base (Debian), and hamail, installed from its package.
 
-Each layer is a folder, the upper side of an overlay over the ones below, and is named by a hash of what went into it:
-the same input is built once on a machine. Packages come by the host's own package sources and pip configuration.
+Each layer is a folder, the upper side of an overlay over the one below, and is named by a hash of what went into it:
+the same input is built once on a machine. So is the package. Packages come by the host's own package sources and pip
+configuration.
 """
 
 import datetime
@@ -12,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,14 +22,16 @@ from tests.lab import mailhost
 SOURCE = Path(__file__).resolve().parents[2]
 FILES = Path(__file__).parent / "files"
 SUITE = "bookworm"
+SUITE_PYTHON = "3.11"
 PACKAGES = (
-    "systemd systemd-sysv dbus postfix dovecot-imapd dovecot-lmtpd python3 python3-venv make iproute2 iputils-arping "
+    "systemd systemd-sysv dbus postfix dovecot-imapd dovecot-lmtpd python3 iproute2 iputils-arping "
     "iputils-ping nftables procps psmisc e2fsprogs util-linux libcap2-bin resource-agents libxml2-utils"
 ).split()
 EXCLUDED = ("man", "locale", "doc", "info")
-SHIPPED = ("hamail", "agents", "etc", "systemd", "tools", "Makefile", "pyproject.toml", "README.md")
+PACKAGED = ("hamail", "agents", "etc", "systemd", "packaging", "pyproject.toml", "README.md", "requirements/run.txt")
+BUILDERS = ("tools/deb.sh", "tools/stage.sh", "tools/wheel.sh", "tools/manual.py", "tools/reference.py")
 BUILD_TIMEOUT_S = 900
-KEPT = {"base": 2, "depends": 3, "hamail": 8}
+KEPT = {"base": 2, "package": 8, "hamail": 8}
 
 # In a mount and process namespace of its own, so that a builder that dies leaves nothing mounted.
 LAYER = """set -e
@@ -37,14 +39,8 @@ mount -t overlay layer -o lowerdir="$LOWER",upperdir="$UPPER",workdir="$WORK" "$
 mount -t proc proc "$ROOT/proc"
 mount -t tmpfs tmp "$ROOT/tmp"
 mount --rbind /dev "$ROOT/dev"
-touch "$ROOT/etc/resolv.conf"
-mount --bind /etc/resolv.conf "$ROOT/etc/resolv.conf" 2>/dev/null || true
-mkdir -p "$ROOT/tmp/source"
-mount --bind -o ro "$SOURCE" "$ROOT/tmp/source"
-for path in $BINDS; do
-    if [ -d "$path" ]; then mkdir -p "$ROOT/$path"; else mkdir -p "$ROOT/$(dirname "$path")"; touch "$ROOT/$path"; fi
-    mount --rbind "$path" "$ROOT/$path"
-done
+mkdir -p "$ROOT/tmp/package"
+mount --bind -o ro "$PACKAGE" "$ROOT/tmp/package"
 chroot "$ROOT" /bin/sh -e -c "$SCRIPT"
 """
 
@@ -60,11 +56,15 @@ class Images:
         """All layers of a node, the top one first; built where they are not cached."""
         self.folder.mkdir(parents=True, exist_ok=True)
         base = self._cached("base", self._base_key(), self._build_base)
-        depends = self._cached("depends", [base.name, *dependencies()], lambda to: self._build_depends(to, [base]))
-        lowers = [depends, base]
-        key = [depends.name, source_hash(), mailhost.SCRIPT]
-        hamail = self._cached("hamail", key, lambda to: self._build_hamail(to, lowers))
-        return [hamail, *lowers]
+        package = self.package()
+        content = hashlib.sha256(next(package.glob("*.deb")).read_bytes()).hexdigest()
+        key = [base.name, content, mailhost.SCRIPT, (FILES / "fence_lab").read_text()]
+        return [self._cached("hamail", key, lambda to: self._build_hamail(to, base, package)), base]
+
+    def package(self) -> Path:
+        """The folder with hamail's package, as `make deb` builds it; built where it is not cached."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self._cached("package", [source_hash()], self._build_package)
 
     def _base_key(self) -> list[str]:
         year, week, _ = datetime.datetime.now(datetime.UTC).isocalendar()
@@ -118,38 +118,43 @@ class Images:
             shutil.rmtree(target, ignore_errors=True)
             raise RuntimeError(f"mmdebstrap failed (whole log: {log}):\n{log.read_text()[-2000:]}")
 
-    def _build_depends(self, target: Path, lowers: list[Path]) -> None:
-        self.say("installing hamail's dependencies into a layer")
-        quoted = " ".join(f"'{requirement}'" for requirement in dependencies())
-        self._run_in_layer(
-            target,
-            lowers,
-            f"python3 -m venv /opt/hamail; /opt/hamail/bin/pip install -q --no-cache-dir wheel {quoted}",
+    def _build_package(self, target: Path) -> None:
+        self.say("building hamail's package")
+        choice = {"PYTHON": sys.executable, "TARGET_PYTHON": SUITE_PYTHON, "COMPRESSION": "none"}
+        result = subprocess.run(
+            ["tools/deb.sh", str(target)],
+            check=False,
+            cwd=SOURCE,
+            env={**os.environ, **choice},
+            capture_output=True,
+            text=True,
+            timeout=BUILD_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
         )
+        if result.returncode:
+            shutil.rmtree(target, ignore_errors=True)
+            raise RuntimeError(f"building the package failed:\n{(result.stdout + result.stderr)[-3000:]}")
 
-    def _build_hamail(self, target: Path, lowers: list[Path]) -> None:
-        self.say("installing hamail into a layer, as the README says: make install")
-        install = "make -s -C /tmp/source install PIP_FLAGS='--no-build-isolation --no-deps'"
-        agent = "install -m 0755 /tmp/source/tests/lab/files/fence_lab /usr/sbin/fence_lab"
-        self._run_in_layer(target, lowers, f"{install}\n{agent}\n{mailhost.SCRIPT}")
+    def _build_hamail(self, target: Path, base: Path, package: Path) -> None:
+        self.say("installing hamail's package into a layer")
+        install = "dpkg --force-unsafe-io -i /tmp/package/*.deb"
+        agent = (FILES / "fence_lab").read_text()
+        place = f"cat >/usr/sbin/fence_lab <<'END_OF_AGENT'\n{agent}\nEND_OF_AGENT\nchmod 0755 /usr/sbin/fence_lab"
+        self._run_in_layer(target, base, package, f"{install}\n{place}\n{mailhost.SCRIPT}")
 
-    def _run_in_layer(self, upper: Path, lowers: list[Path], script: str) -> None:
+    def _run_in_layer(self, upper: Path, lower: Path, package: Path, script: str) -> None:
         work, root = upper.with_suffix(".work"), upper.with_suffix(".root")
         for folder in (upper, work, root):
             folder.mkdir(parents=True, exist_ok=True)
-        pip = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_CERT_", "REQUESTS_"))}
         environment = {
-            **pip,
-            **{n: v for n, v in os.environ.items() if n.lower() in ("http_proxy", "https_proxy", "no_proxy")},
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/root",
             "LC_ALL": "C.UTF-8",
-            "LOWER": ":".join(map(str, lowers)),
+            "LOWER": str(lower),
             "UPPER": str(upper),
             "WORK": str(work),
             "ROOT": str(root),
-            "SOURCE": str(SOURCE),
-            "BINDS": " ".join(pip_paths()),
+            "PACKAGE": str(package),
             "SCRIPT": script,
         }
         command = [
@@ -180,27 +185,16 @@ class Images:
         if result.returncode:
             shutil.rmtree(upper, ignore_errors=True)
             raise RuntimeError(f"building {upper.name} failed:\n{(result.stdout + result.stderr)[-3000:]}")
-        for path in pip_paths():  # the mount points left behind; empty folders and files
-            shutil.rmtree(upper / path.lstrip("/"), ignore_errors=True)
-
-
-def dependencies() -> list[str]:
-    """What pyproject.toml says, and what building hamail itself needs."""
-    project = tomllib.loads((SOURCE / "pyproject.toml").read_text())
-    return sorted(project["project"]["dependencies"]) + project["build-system"]["requires"]
 
 
 def source_hash() -> str:
-    """Of all that `make install` and the mail set-up of the nodes put into a node."""
+    """Of all that makes the package what it is."""
     digest = hashlib.sha256()
-    for name in SHIPPED:
+    for name in (*PACKAGED, *BUILDERS):
         top = SOURCE / name
-        files = (
-            sorted(p for p in top.rglob("*") if p.is_file() and "__pycache__" not in p.parts) if top.is_dir() else [top]
-        )
-        for file in (f for f in files if f.exists()):
+        files = sorted(p for p in top.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+        for file in files if top.is_dir() else [top]:
             digest.update(f"{file.relative_to(SOURCE)}\0{file.stat().st_mode}\0".encode() + file.read_bytes())
-    digest.update((FILES / "fence_lab").read_bytes())
     return digest.hexdigest()
 
 
@@ -224,16 +218,3 @@ def acquire_settings() -> str:
     dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True, timeout=60).stdout
     kept = [line for line in dump.splitlines() if line.startswith("Acquire::") and "IndexTargets" not in line]
     return "\n".join(kept) + "\n"
-
-
-def pip_paths() -> list[str]:
-    """Files and folders of the host that its pip configuration lives in or points to, to be seen in the chroot too."""
-    listing = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True, timeout=60
-    ).stdout
-    values = " ".join(line.partition("=")[2].strip("'\"") for line in listing.splitlines())
-    named = [word.removeprefix("file://").removesuffix("/simple") for word in values.split()]
-    own = [os.environ.get("PIP_CONFIG_FILE", ""), "/etc/pip.conf"]
-    own += [str(Path.home() / place / "pip.conf") for place in (".config/pip", ".pip")]
-    candidates = {Path(word).resolve() for word in named + own if word.startswith("/")}
-    return sorted(str(path) for path in candidates if path.exists() and path != Path("/"))

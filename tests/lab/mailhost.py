@@ -27,9 +27,6 @@ END
 # that moves between machines those copies would be the other machine's.
 postconf -F '*/*/chroot = n'
 
-# As the comment in that file says.
-install -D -m 0644 -t '/etc/systemd/system/postfix@-.service.d' '/tmp/source/systemd/postfix@-.service.d/hamail.conf'
-
 cat >/etc/dovecot/dovecot.conf <<'END'
 protocols = imap lmtp
 ssl = no
