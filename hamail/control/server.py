@@ -23,6 +23,7 @@ from hamail.control.insight import Insight
 from hamail.control.orders import SUBMIT_TIMEOUT_MS, Orders
 from hamail.control.peer import gid_of, user_name
 from hamail.control.port import Backend
+from hamail.control.practice import Practice
 from hamail.control.reports import ReportViews
 from hamail.control.views import Views, answer
 
@@ -63,6 +64,7 @@ class ControlServer:
             [
                 *Views(backend).routes(),
                 *Actions(backend, orders).routes(),
+                *Practice(backend, orders).routes(),
                 *ReportViews(backend).routes(),
                 *Insight(backend).routes(),
             ]
