@@ -17,6 +17,7 @@ from hamail.core.preparation import Preparation
 from hamail.core.proof import newest_life
 from hamail.core.repairs import Repairs
 from hamail.core.reports import Reports
+from hamail.core.restart_duty import RestartDuty
 from hamail.model import actions as a
 from hamail.model import commands as c
 from hamail.model.ids import Epoch, GroupName, NodeName, ResourceName
@@ -42,6 +43,7 @@ class Local:
         self.maintenance = MaintenanceDuty(self)
         self.reports = Reports(self)
         self.repairs = Repairs(self)
+        self.restarts = RestartDuty(self)
         self.fences = FenceDuty(self)
         self.drills = DrillDuty(self)
         self.preparation = Preparation(self)
@@ -113,7 +115,7 @@ class Local:
             a.GroupDown: self._down,
             a.GroupStopFailed: self._stop_failed,
             a.ResourceFailed: self.repairs.failed,
-            a.ResourceRestarted: self.repairs.restarted,
+            a.ResourceRestarted: self._resource_restarted,
             a.FenceResult: self.fences.result,
             a.FenceChecked: self.fences.checked,
             a.Practised: self.drills.practised,
@@ -154,6 +156,7 @@ class Local:
         self.maintenance.step()
         self._join()
         self.repairs.step()
+        self.restarts.step()
         for step in node.steps(e.state, e.me, self.held, self.leases, e.now_ns, e.timings):
             if isinstance(step, node.Stop):
                 self._stop_if_due(step)
@@ -182,6 +185,7 @@ class Local:
 
     def _welcome(self, n: a.Welcome) -> None:
         self.connected = True
+        self.restarts.disconnected()
         self.incarnation = n.incarnation
         self.held = dict(n.groups)
         self.watchdog = n.watchdog
@@ -204,6 +208,14 @@ class Local:
     def _resource_up(self, n: a.ResourceUp) -> None:
         self.mark(n.group, n.epoch, n.resource, "up")
         self.repairs.recovered(n)
+        self.restarts.came_up(n.group, n.epoch, n.resource)
+
+    def _resource_restarted(self, n: a.ResourceRestarted) -> None:
+        ordered = self.restarts.concerns(n.group, n.epoch, n.resource)
+        if ordered:
+            self.restarts.restarted(n)
+        if not ordered or not n.ok:  # what an order has left broken is mended like any failure
+            self.repairs.restarted(n, ordered=ordered)
 
     def _stray(self, n: a.Stray) -> None:
         self.e.note("warning", f"{n.what} of {n.group} was found here{'' if n.removed else ', and stays'}")
@@ -231,7 +243,10 @@ class Local:
                 self.drills.refused(drill, n.why)
             case a.RunFence(order=order, target=target):
                 self.fences.result(a.FenceResult(order=order, target=target, ok=False, detail=n.why, took_ms=0))
-            case a.RestartResource(group=group, epoch=epoch, resource=resource):
+            case a.RestartResource(group=group, epoch=epoch, resource=resource) as r:
+                if self.restarts.concerns(group, epoch, resource):
+                    self.restarts.refused(r, n.why)
+                    return
                 self.repairs.restarted(
                     a.ResourceRestarted(group=group, epoch=epoch, resource=resource, ok=False, detail=n.why)
                 )

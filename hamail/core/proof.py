@@ -54,7 +54,7 @@ def unclean(
 
 def trusted(g: GroupState) -> bool:
     """May the owner simply keep the group if it is heard again?"""
-    return g.trigger is not Trigger.FENCE_REQUESTED and g.owner not in g.failed_on
+    return g.trigger not in (Trigger.FENCE_REQUESTED, Trigger.FAILOVER) and g.owner not in g.failed_on
 
 
 def newest_life(node: NodeState) -> LogIndex:

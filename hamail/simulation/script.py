@@ -11,14 +11,17 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from hamail.core import explain
+from hamail.core import explain, preflight
+from hamail.core.engine import Engine
 from hamail.model import commands as c
 from hamail.model.ids import NodeName
+from hamail.model.preflight import Preflight
 from hamail.model.spec import ClusterSpec, Requirement, ResourceSpec
 from hamail.model.state import Phase
 from hamail.simulation.checkers.claims import Hazard
 from hamail.simulation.fence_device import Mood
 from hamail.simulation.machine import Machine
+from hamail.simulation.script_policy import PolicyLines, budgets, quarantine
 from hamail.simulation.spec import cluster
 from hamail.simulation.world import WALL_START_MS, World
 
@@ -43,6 +46,7 @@ class Script:
         self._events_shown = 0
         self._printed: list[str] = []
         self.commands: tuple[tuple[str, Callable[..., None]], ...] = (
+            *PolicyLines(self).commands,
             (r"cluster (.+)", self._cluster),
             (r"start(?: (.+))?", self._start),
             (r"run until (\S+) active(?: on (\S+))?(?: within (\S+))?", self._until_active),
@@ -71,11 +75,18 @@ class Script:
             (r"device (\S+) is unreachable from (\S+)", self._unreachable),
             (r"device (\S+) (works|fails|slow|silent)", self._device),
             (r'switchover (\S+) to (\S+)(?: "(.*)")?', self._switchover),
-            (r"standby (\S+)", lambda n: self._order(c.SetStandby(node=n, standby=True, **self._who()))),
-            (r"unstandby (\S+)", lambda n: self._order(c.SetStandby(node=n, standby=False, **self._who()))),
-            (r"maintenance (on|off)", lambda on: self._order(c.SetMaintenance(on=on == "on", **self._who()))),
-            (r"clear (\S+)", lambda g: self._order(c.Clear(group=g, **self._who()))),
-            (r"fence (\S+)", lambda n: self._order(c.RequestFence(target=n, **self._who()))),
+            (r"failover (\S+) to (\S+)", self._failover),
+            (r"restart (?:(\S+) of )?(\S+)", self._restart),
+            (r"schedule (\S+)(?: to (\S+))? in (\S+)", self._schedule),
+            (r"cancel (scheduled|move) (\S+)", self._cancel),
+            (r"preflight (switchover|failover) (\S+)", self._preflight),
+            (r"preflight standby (\S+)", self._preflight_standby),
+            (r"nothing is left behind for (\S+)", self._nothing_left),
+            (r"standby (\S+)", lambda n: self.order(c.SetStandby(node=n, standby=True, **self._who()))),
+            (r"unstandby (\S+)", lambda n: self.order(c.SetStandby(node=n, standby=False, **self._who()))),
+            (r"maintenance (on|off)", lambda on: self.order(c.SetMaintenance(on=on == "on", **self._who()))),
+            (r"clear (\S+)", lambda g: self.order(c.Clear(group=g, **self._who()))),
+            (r"fence (\S+)", lambda n: self.order(c.RequestFence(target=n, **self._who()))),
             (r"fence confirm (\S+)", self._confirm),
             (r"config (.+)", self._config),
             (r"expect (\S+) active on (\S+) within (\S+)", self._active_within),
@@ -134,6 +145,8 @@ class Script:
             levels=int(given.pop("devices", "1")),
             restarts=int(given.pop("restarts", "3")),
             groups=tuple(given.pop("groups", "mail").split(",")),
+            failovers=budgets(given.pop("failovers", "3/1h")),
+            quarantine=quarantine(given.pop("quarantine", "3/10m")),
         )
         dogs = frozenset(x for x in given.pop("watchdogs", "").split(",") if x)
         seed = int(given.pop("seed", "1"))
@@ -242,7 +255,11 @@ class Script:
     def _who(self, reason: str = "") -> dict[str, Any]:
         return {"at_ms": self.world.wall_ms, "actor": "anna", "reason": reason}
 
-    def _order(self, command: c.AnyCommand) -> None:
+    def show(self, line: str) -> None:
+        """What the present command prints."""
+        self._printed.append(line)
+
+    def order(self, command: c.AnyCommand) -> None:
         outcome = self.world.order(command)
         if outcome is None:
             self._printed.append("unknown: nobody could commit it")
@@ -251,20 +268,72 @@ class Script:
 
     def _switchover(self, group: str, target: str, reason: str | None) -> None:
         epoch = self.world.state.group(group).epoch
-        self._order(c.RequestMove(group=group, target=target, expected_epoch=epoch, **self._who(reason or "")))
+        self.order(c.RequestMove(group=group, target=target, expected_epoch=epoch, **self._who(reason or "")))
+
+    def _failover(self, group: str, target: str) -> None:
+        epoch = self.world.state.group(group).epoch
+        self.order(c.RequestFailover(group=group, target=target, expected_epoch=epoch, **self._who()))
+
+    def _restart(self, resource: str | None, group: str) -> None:
+        epoch = self.world.state.group(group).epoch
+        self.order(c.RequestRestart(group=group, resource=resource or "", expected_epoch=epoch, **self._who()))
+
+    def _schedule(self, group: str, target: str | None, when: str) -> None:
+        due_ms = self.world.wall_ms + int(duration_ms(when))
+        self.order(c.ScheduleMove(group=group, target=target, due_ms=due_ms, **self._who()))
+
+    def _cancel(self, what: str, group: str) -> None:
+        """The newest of its kind."""
+        state = self.world.state
+        found = [s.id for s in state.scheduled if s.group == group] if what == "scheduled" else []
+        found += [m.id for m in state.moves if m.group == group] if what == "move" else []
+        self.order(c.Cancel(order=found[-1] if found else 0, **self._who()))
+
+    def _preflight(self, order: str, group: str) -> None:
+        engine = self._engine()
+        ask = preflight.failover if order == "failover" else preflight.switchover
+        self._print_checks(ask(engine.state, engine.facts(), engine.timings, group))
+
+    def _preflight_standby(self, node: str) -> None:
+        engine = self._engine()
+        self._print_checks(preflight.standby(engine.state, engine.facts(), engine.timings, node))
+
+    def _print_checks(self, found: Preflight) -> None:
+        for x in found.checks:
+            step = f" ({x.next_step})" if x.next_step else ""
+            self._printed.append(f"{x.verdict:8}{x.name}: {x.reason}{step}")
+        self._printed += [f"proof   {found.proof}"] if found.proof else []
+        self._printed += [f"loss    {words}" for words in found.loss]
+
+    def _nothing_left(self, group: str) -> None:
+        """No order of the past has a say in what happens to the group from now on."""
+        state = self.world.state
+        g = state.group(group)
+        left = {"target": g.target, "failed_on": g.failed_on, "move": g.move, "bans": g.bans, "restart": g.restart}
+        left |= {"scheduled": tuple(s for s in state.scheduled if s.group == group)}
+        if any(left.values()):
+            raise ScriptError(f"left behind: {left}")
+
+    def _engine(self) -> Engine:
+        """Of the node that leads the log."""
+        leader = self.world.log.leader
+        daemon = self._machine(leader).daemon if leader is not None else None
+        if daemon is None:
+            raise ScriptError("nobody leads the log")
+        return daemon.engine
 
     def _confirm(self, node: str) -> None:
         machine = self._machine(node)
         if any(machine.running.values()):
             self.world.checker.hazard(Hazard.VOUCHED)
-        self._order(c.FenceConfirmed(target=node, **self._who()))
+        self.order(c.FenceConfirmed(target=node, **self._who()))
 
     def _config(self, words: str) -> None:
         given = dict(word.partition("=")[::2] for word in words.split())
         revision = int(given.pop("revision", str(self.world.state.config.revision)))
         spec = changed(self.world.state.spec, given)
         self.world.groups |= set(spec.groups)
-        self._order(c.ApplyConfig(spec=spec, source="", expected_revision=revision, **self._who()))
+        self.order(c.ApplyConfig(spec=spec, source="", expected_revision=revision, **self._who()))
 
     # ---- expectations -------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ ABOUT_N1 = [
     c.AckMaintenance(at_ms=0, node="n1"),
     c.Barrier(at_ms=0, node="n1"),
     c.Annotate(at_ms=0, node="n1", sentence="x"),
+    c.RestartEnded(at_ms=0, group="mail", node="n1", order=7, ok=True),
     c.DrillDone(at_ms=0, node="n1", order=9, result="done"),
     c.ReportAudit(at_ms=0, node="n1", sequence=1, digest="d"),
 ]
@@ -45,6 +46,7 @@ COORDINATORS = [
     c.OwnerStuck(at_ms=0, group="mail", node="n1", epoch=2, behind_ms=1),
     c.OwnerBack(at_ms=0, group="mail", node="n1", epoch=2),
     c.OrderFence(at_ms=0, target="n1", device="pdu", by="n2"),
+    c.RunScheduled(at_ms=0, order=7, group="mail", target="n2", expected_epoch=0),
 ]
 OF_OPERATORS = [
     c.RequestFence(at_ms=0, target="n1"),
@@ -52,6 +54,10 @@ OF_OPERATORS = [
     c.SetStandby(at_ms=0, node="n1", standby=True),
     c.SetMaintenance(at_ms=0, on=True),
     c.Clear(at_ms=0, group="mail"),
+    c.RequestFailover(at_ms=0, group="mail", target="n2", expected_epoch=0),
+    c.RequestRestart(at_ms=0, group="mail", resource="", expected_epoch=0),
+    c.ScheduleMove(at_ms=0, group="mail", target=None, due_ms=1),
+    c.Cancel(at_ms=0, order=7),
     c.OrderDrill(at_ms=0, fault=Fault.SERVICE_KILL, group="mail", epoch=2, node="n1", duration_ms=5000),
     c.EndDrill(at_ms=0),
     c.RecordDrill(
