@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from hamail.control.client import ControlClient, ControlError
 
-JSON_SCHEMA = 1
+JSON_SCHEMA = 1  # of an output that names no other version: see `outputs`
 COLUMNS_UNKNOWN = 120  # width when the output is not a terminal
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,6 +28,7 @@ class Exit(IntEnum):
     REFUSED = 3
     NOT_DONE = 4
     UNKNOWN = 5
+    NO = 6  # it was a question, and the answer is no: service would not go on
 
 
 class App:
@@ -61,20 +62,20 @@ class App:
         if not self.json:
             self.console.print(text, style=style or None, soft_wrap=True)
 
-    def emit(self, value: Any) -> None:
-        """One JSON document."""
-        click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    def emit(self, value: Any, name: str = "") -> None:
+        """One JSON document. `name`: of its schema, when it is not that of the command."""
+        click.echo(msgspec.json.format(msgspec.json.encode(_named(value, name)), indent=2).decode())
 
-    def emit_line(self, value: Any) -> None:
+    def emit_line(self, value: Any, name: str = "") -> None:
         """One JSON document in one line, at once: for streams."""
-        click.echo(msgspec.json.encode(value).decode())
+        click.echo(msgspec.json.encode(_named(value, name)).decode())
         sys.stdout.flush()
 
     def end(self, code: Exit, error: str, reasons: Sequence[str] = (), request: str = "", hint: str = "") -> NoReturn:
         """Say what went wrong, why and what to do, and leave."""
         if self.json:
             body = {"error": error, "reasons": list(reasons), "request": request, "exit_code": int(code)}
-            self.emit({"schema": JSON_SCHEMA, **body})
+            self.emit(body, "error")
         else:
             click.echo(click.style(f"hamailctl: {error}", fg="red", bold=True), err=True)
             for reason in reasons:
@@ -93,6 +94,17 @@ class App:
             self.end(Exit.USAGE, "nobody answered, so nothing was done; add --yes to go ahead without a question")
         if not agreed:
             self.end(Exit.NOT_DONE, "nothing was done, as you wish")
+
+
+def _named(value: Any, name: str) -> dict[str, Any]:
+    """Every document says first what it is: "hamail/config-show/1"."""
+    context = click.get_current_context(silent=True)
+    words = context.command_path.split()[1:] if context is not None else []
+    body = {**msgspec.to_builtins(value)}
+    known = body.pop("schema", JSON_SCHEMA)
+    version = known if isinstance(known, int) else JSON_SCHEMA
+    schema = known if isinstance(known, str) else f"hamail/{name or '-'.join(words)}/{version}"
+    return {"schema": schema, **body}
 
 
 pass_app = click.make_pass_decorator(App)

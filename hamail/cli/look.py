@@ -9,14 +9,12 @@ import hamail
 from hamail.cli.app import JSON_SCHEMA, App, DurationMs, Exit, examples, json_option, pass_app
 
 if TYPE_CHECKING:
-    from hamail.model.state import Event
     from hamail.model.status import Status
     from hamail.model.timings import Timings
 
 WATCH_MS = 1000
 FOLLOW_MS = 10_000
 RETRY_S = 0.5
-NAME_COLUMNS = 6  # so that lines printed one by one stay in line
 DETECTION_MS = 1000
 WATCHDOG_MS = 5000
 
@@ -73,99 +71,6 @@ def _next_status(app: App, applied: int) -> "Status":
             return app.client.status()
         except (Failed, SurelyNotDone):
             time.sleep(RETRY_S)
-
-
-@click.command(epilog=examples("hamailctl events", "hamailctl events -f", "hamailctl events --json | jq .sentence"))
-@click.option("--follow", "-f", is_flag=True, help="Wait for more; Ctrl-C ends.")
-@json_option
-@pass_app
-def events(app: App, follow: bool) -> None:
-    """What has happened, oldest first. With --json one object a line."""
-    from hamail.control.client import Failed, SurelyNotDone
-
-    client = app.client
-    page = client.events()
-    if not page.complete and not app.json:
-        app.say("(older events are gone)", "dim")
-    while True:
-        for event in page.events:
-            _print_event(app, event)
-        if not follow:
-            return
-        try:
-            page = client.events(page.next, FOLLOW_MS)
-        except (Failed, SurelyNotDone) as error:
-            click.echo(f"hamailctl: {error.error}; waiting", err=True)
-            time.sleep(RETRY_S)
-            page = type(page)(events=(), next=page.next, complete=True)
-
-
-def _print_event(app: App, event: "Event") -> None:
-    if app.json:
-        import msgspec
-
-        app.emit_line({"schema": JSON_SCHEMA, **msgspec.to_builtins(event)})
-        return
-    from rich.table import Table
-    from rich.text import Text
-
-    from hamail.cli.words import clock, moment
-
-    told = f"{event.sentence.rstrip('.')} "
-    asked = f"by {event.actor}" if event.actor not in ("", "hamail") and f"by {event.actor} " not in told else ""
-    because = ": ".join(word for word in (asked, event.reason) if word)
-    line = Text(event.sentence)
-    if because:
-        line.append(f" ({because})", style="dim")
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True, style="dim")
-    grid.add_column(no_wrap=True, style="bold", min_width=NAME_COLUMNS)
-    grid.add_column(overflow="fold")
-    grid.add_row(moment(event.at_ms) + clock(event.at_ms)[8:], event.group or event.node or "-", line)
-    app.console.print(grid)
-
-
-@click.command(
-    short_help="Every move, or one with its timeline.",
-    epilog=examples("hamailctl history", "hamailctl history 1742", "hamailctl history --json"),
-)
-@click.argument("move", metavar="[ID]", type=int, required=False)
-@json_option
-@pass_app
-def history(app: App, move: int | None) -> None:
-    """Every move of a group; with an ID, one move and how long each step took."""
-    from hamail.cli import moves_view
-
-    if move is None:
-        moves = app.client.history().moves
-        if app.json:
-            app.emit({"schema": JSON_SCHEMA, "moves": [moves_view.as_json(m) for m in moves]})
-        else:
-            app.console.print(moves_view.table(moves))
-            if moves:
-                app.say(f"\nSteps of the newest: hamailctl history {moves[-1].id}", "dim")
-        return
-    one = app.client.move(move).move
-    if app.json:
-        app.emit({"schema": JSON_SCHEMA, "move": moves_view.as_json(one)})
-    else:
-        app.console.print(moves_view.timeline(one))
-
-
-@click.command(epilog=examples("hamailctl why mail"))
-@click.argument("group")
-@json_option
-@pass_app
-def why(app: App, group: str) -> None:
-    """Why GROUP is where it is, in sentences."""
-    answer = app.client.why(group)
-    if app.json:
-        app.emit(answer)
-        return
-    from hamail.cli.words import in_local_time
-
-    for sentence in answer.sentences:
-        app.say(in_local_time(sentence))
 
 
 @click.command(epilog=examples("hamailctl timing", "hamailctl timing --detection 300ms"))

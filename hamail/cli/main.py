@@ -6,14 +6,16 @@ from typing import Any
 
 import click
 
-from hamail.cli import act, config, look, probe
+from hamail.cli import act, config, history, look, probe
 from hamail.cli.app import App, Exit, end_with, examples
+from hamail.cli.doctor import doctor
 from hamail.control.api import DEFAULT_SOCKET
 
 EXIT_CODES = """\b
 Exit codes:
   0 done, 1 failed, 2 wrong usage, 3 refused (with reasons), 4 surely not done,
-  5 outcome unknown (the printed request id makes a retry safe)
+  5 outcome unknown (the printed request id makes a retry safe),
+  6 the answer is no (plan: service would stop)
 """
 
 
@@ -60,12 +62,11 @@ def cli(ctx: click.Context, socket: str) -> None:
 for _command in (
     look.status,
     *act.COMMANDS,
-    look.events,
-    look.history,
-    look.why,
+    *history.COMMANDS,
     config.config,
     look.timing,
     look.version,
+    doctor,
     *probe.COMMANDS,
 ):
     cli.add_command(_command)

@@ -1,11 +1,14 @@
-"""Moves of groups: the list, and one move with its timeline."""
+"""Moves of groups: the list, and one move with its phases as bars."""
 
 from collections.abc import Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from hamail.cli import chart
+from hamail.cli.chart import Span
 from hamail.cli.words import clock, moment, took
 from hamail.model.state import Move, Stamp, Trigger
 
@@ -23,8 +26,18 @@ WORDS = {
     Stamp.ANSWERED: "first answer to a client",
     Stamp.DONE: "done: every resource is up",
 }
+BAR_STYLE: dict[str, str] = {
+    Stamp.DETECTED: "red",
+    Stamp.FENCED: "magenta",
+    Stamp.STOPPED: "yellow",
+    Stamp.ANSWERED: "green",
+}
 ORDERED = (Trigger.SWITCHOVER, Trigger.STANDBY)
 ORDER = [stamp.value for stamp in Stamp]
+NARROW = 100  # columns; below, what set a move off has a line of its own
+BARS_FROM = 76  # columns; below there is no room for them
+BAR_COLUMNS_MIN = 12
+SILENT = "silent"
 
 
 def points(move: Move) -> list[tuple[str, int]]:
@@ -55,14 +68,38 @@ def length_ms(move: Move) -> int | None:
     return None if end is None else end - begun_ms(move)
 
 
+def outage_ms(move: Move) -> int | None:
+    """An estimate of how long clients were not served; None while it is not over, or if it did not end.
+
+    A lost owner has served nobody since it fell silent; one that stops in order serves until it is told to.
+    """
+    length = length_ms(move)
+    return None if length is None or move.result not in ("done", "rolled back") else length + move.silent_ms
+
+
+def phases(move: Move) -> list[Span]:
+    """What the time went into: the silence before, then from each point to the next."""
+    first = begun_ms(move) - move.silent_ms
+    spans = []
+    if move.silent_ms:
+        spans.append(Span(name=SILENT, begin_ms=0, end_ms=move.silent_ms, style="red"))
+    before = begun_ms(move)
+    for stamp, at_ms in points(move):
+        style = BAR_STYLE.get(stamp, "cyan")
+        spans.append(Span(name=stamp, begin_ms=before - first, end_ms=at_ms - first, style=style))
+        before = at_ms
+    return spans
+
+
 def path(move: Move) -> str:
     return f"{move.source or '-'} -> {move.target or '-'}"
 
 
-def table(moves: Sequence[Move]) -> RenderableType:
+def table(moves: Sequence[Move], columns: int = NARROW) -> RenderableType:
     """Newest last, as in a log."""
     if not moves:
         return Text("no group has moved yet")
+    wide = columns >= NARROW
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style=DIM)
     grid.add_column("id", justify="right", no_wrap=True)
     grid.add_column("when", no_wrap=True)
@@ -70,19 +107,26 @@ def table(moves: Sequence[Move]) -> RenderableType:
     grid.add_column("move", no_wrap=True)
     grid.add_column("result", no_wrap=True)
     grid.add_column("took", justify="right", no_wrap=True)
-    grid.add_column("set off by", overflow="fold", ratio=1)
+    if wide:
+        grid.add_column("set off by", overflow="fold", ratio=1)
+        for move in moves:
+            grid.add_row(*_cells(move), Text(cause(move)))
+        return grid
     for move in moves:
-        length = length_ms(move)
-        grid.add_row(
-            str(move.id),
-            moment(move.started_at_ms),
-            Text(move.group),
-            Text(path(move)),
-            Text(move.result, style=RESULT_STYLE.get(move.result, "")),
-            "" if length is None else took(length),
-            Text(cause(move)),
-        )
-    return grid
+        grid.add_row(*_cells(move))
+    why = Table(box=None, padding=(0, 2, 0, 0), header_style=DIM)
+    why.add_column("id", justify="right", no_wrap=True)
+    why.add_column("set off by", overflow="fold")
+    for move in moves:
+        why.add_row(str(move.id), Text(cause(move)))
+    return Group(grid, Text(), why)
+
+
+def _cells(move: Move) -> tuple[RenderableType, ...]:
+    length = length_ms(move)
+    result = Text(move.result, style=RESULT_STYLE.get(move.result, ""))
+    when = moment(move.started_at_ms)
+    return (str(move.id), when, Text(move.group), Text(path(move)), result, "" if length is None else took(length))
 
 
 def cause(move: Move) -> str:
@@ -91,28 +135,63 @@ def cause(move: Move) -> str:
 
 
 def timeline(move: Move) -> RenderableType:
-    length = length_ms(move)
+    length, outage = length_ms(move), outage_ms(move)
     title = Text.assemble(
         (f"move {move.id} of {move.group}: {path(move)}, ", "bold"),
         (move.result, RESULT_STYLE.get(move.result, "")),
         "" if length is None else f", {took(length)}",
     )
-    return Group(title, Text(cause(move)), Text(moment(move.started_at_ms), style=DIM), Text(), _steps(move))
+    about = [Text(cause(move)), Text(moment(move.started_at_ms), style=DIM)]
+    if move.evidence is not None:
+        about.append(Text(f"nobody held it any more: {move.evidence}", style=DIM))
+    if outage is not None:
+        silent = f", of which {took(move.silent_ms)} silent before it was detected" if move.silent_ms else ""
+        about.append(Text(f"outage about {took(outage)}{silent}", style="bold"))
+    return Group(title, *about, Text(), Steps(move), Text(), Text(f"Reasons: hamailctl why {move.id}", style=DIM))
 
 
-def _steps(move: Move) -> Table:
-    grid = Table(box=None, padding=(0, 2, 0, 0), header_style=DIM)
-    grid.add_column("clock", no_wrap=True, style=DIM)
-    grid.add_column("since start", justify="right", no_wrap=True)
-    grid.add_column("step", justify="right", no_wrap=True, style=DIM)
-    grid.add_column("", overflow="fold")
-    first = begun_ms(move)
-    before = first
-    for stamp, at_ms in points(move):
-        step = f"+{at_ms - before} ms"
-        grid.add_row(clock(at_ms), f"+{at_ms - first} ms", step, Text(words(move, stamp)))
-        before = at_ms
-    return grid
+class Bar:
+    """A span as a bar, as wide as its column."""
+
+    def __init__(self, span: Span, whole_ms: int) -> None:
+        self._span, self._whole_ms = span, whole_ms
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        drawn = chart.bar(self._span, self._whole_ms, options.max_width, chart.unicode_works(console.encoding))
+        yield Text(drawn.rstrip(), style=self._span.style, no_wrap=True, overflow="crop")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(BAR_COLUMNS_MIN, options.max_width)
+
+
+class Steps:
+    """The phases of a move, each with the time it took, also as a bar."""
+
+    def __init__(self, move: Move) -> None:
+        self._move = move
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        move, first = self._move, begun_ms(self._move)
+        spans = phases(move)
+        whole_ms = max((s.end_ms for s in spans), default=0)
+        drawn = options.max_width >= BARS_FROM
+        grid = Table(box=None, padding=(0, 1, 0, 0), header_style=DIM, expand=drawn)
+        grid.add_column("clock", no_wrap=True, style=DIM)
+        grid.add_column("since start", justify="right", no_wrap=True)
+        grid.add_column("step", justify="right", no_wrap=True, style=DIM)
+        grid.add_column("", overflow="fold")
+        if drawn:
+            grid.add_column("", no_wrap=True, ratio=1, min_width=BAR_COLUMNS_MIN)
+        if move.silent_ms:
+            silence = Bar(spans[0], whole_ms)
+            what = f"{move.source or 'the owner'} was silent"
+            grid.add_row("", "", f"+{move.silent_ms} ms", what, *([silence] if drawn else []))
+        seen = [span for span in spans if span.name != SILENT]
+        for (stamp, at_ms), span in zip(points(move), seen, strict=True):
+            took_ms = f"+{span.end_ms - span.begin_ms} ms"
+            row = (clock(at_ms), f"+{at_ms - first} ms", took_ms, Text(words(move, stamp)))
+            grid.add_row(*row, *([Bar(span, whole_ms)] if drawn else []))
+        yield grid
 
 
 def as_json(move: Move) -> dict[str, object]:
@@ -130,6 +209,10 @@ def as_json(move: Move) -> dict[str, object]:
         "started_at_ms": move.started_at_ms,
         "result": move.result,
         "request": move.request,
+        "evidence": move.evidence,
+        "epoch": move.epoch,
+        "silent_ms": move.silent_ms,
         "length_ms": length_ms(move),
+        "outage_ms": outage_ms(move),
         "timeline": steps,
     }
