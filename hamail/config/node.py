@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from hamail.config.allow import Allow, read_allow
 from hamail.config.cluster import watchdog_timeout_s
+from hamail.config.doctor import DoctorConfig, read_doctor
 from hamail.config.rules.cluster import numeric
 from hamail.config.section import Section, wrong_path
 from hamail.model.ids import NodeName
@@ -32,6 +33,7 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
     agent_dirs: tuple[Path, ...] = (Path("/usr/lib/ocf/resource.d"),)
     bind_address: str | None = None
     allow: Allow = Allow()
+    doctor: DoctorConfig = DoctorConfig()
     log_level: str = "info"
 
 
@@ -58,6 +60,7 @@ def read_node(root: Section) -> NodeConfig:
         agent_dirs=_folders(root),
         bind_address=_bind_address(root),
         allow=read_allow(root),
+        doctor=read_doctor(root),
         log_level=root.one_of("log_level", LOG_LEVELS, "info"),
     )
     root.finish()

@@ -9,6 +9,7 @@ import re
 from msgspec import Struct
 
 from hamail.model.ids import GroupName, LogIndex, NodeName, RequestId
+from hamail.model.report import NodeReport
 from hamail.model.state import ConfigRevision, Event, Move
 from hamail.model.timings import Timings
 
@@ -153,4 +154,11 @@ class ActiveAnswer(Struct, frozen=True, kw_only=True):
     node: NodeName
     active: bool
     owner: NodeName | None
+    schema: int = API_SCHEMA
+
+
+class ReportsAnswer(Struct, frozen=True, kw_only=True):
+    node: NodeName  # who asked the others
+    reports: dict[NodeName, NodeReport]
+    silent: dict[NodeName, str]  # node -> why there is no report of it
     schema: int = API_SCHEMA

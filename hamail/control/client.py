@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from hamail.control import api
-from hamail.control.api import BODY_BYTES_MAX, PREFIX, Done, Problem
+from hamail.control.api import BODY_BYTES_MAX, PREFIX, Done, Problem, ReportsAnswer
 from hamail.model.ids import GroupName, LogIndex, NodeName, RequestId
 from hamail.model.situation import Situation
 from hamail.model.state import ClusterState
@@ -130,6 +130,10 @@ class ControlClient:
 
     def timings(self) -> api.TimingsAnswer:
         return self._get("timings", api.TimingsAnswer)
+
+    def reports(self) -> ReportsAnswer:
+        """What every node sees of its machine and its links; takes some seconds."""
+        return self._get("reports", ReportsAnswer)
 
     def metrics(self) -> str:
         return self._call("GET", "metrics", None, "", self._timeout_ms, _text)

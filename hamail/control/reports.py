@@ -1,24 +1,14 @@
 """GET /v1/reports: what every node sees of its machine and its links, asked of each of them now."""
 
 from aiohttp import web
-from msgspec import Struct
 
 from hamail.control import errors
-from hamail.control.api import API_SCHEMA, PREFIX
+from hamail.control.api import PREFIX, ReportsAnswer
 from hamail.control.port import Backend
 from hamail.control.views import answer, parameters
-from hamail.model.ids import NodeName
-from hamail.model.report import NodeReport
 
 PATH = "reports"
 ASKERS_MAX = 4  # at a time; each keeps every node busy for a moment
-
-
-class ReportsAnswer(Struct, frozen=True, kw_only=True):
-    node: NodeName  # who asked the others
-    reports: dict[NodeName, NodeReport]
-    silent: dict[NodeName, str]  # node -> why there is no report of it
-    schema: int = API_SCHEMA
 
 
 class ReportViews:

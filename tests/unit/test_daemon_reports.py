@@ -7,7 +7,6 @@ from collections.abc import Callable
 from test_daemon_cluster import World, world  # noqa: F401 - a fixture
 
 from hamail.control.client import ControlClient
-from hamail.control.reports import ReportsAnswer
 from hamail.daemon import reports as reports_module
 from hamail.daemon.reports import ASKERS_MAX, Reports
 from hamail.model import actions as a
@@ -32,7 +31,7 @@ async def test_every_node_tells_of_itself_and_of_its_links(world: World) -> None
     teach(world, "n1", tells("n1"))
     teach(world, "n2", tells("n2"))
     client = ControlClient(world.root / "n3" / "control.sock")
-    found = await asyncio.to_thread(client._get, "reports", ReportsAnswer)
+    found = await asyncio.to_thread(client.reports)
     assert found.node == "n3" and not found.silent
     machines = {name: r.machine.hostname for name, r in found.reports.items() if r.machine}
     assert machines == {"n1": "host-n1", "n2": "host-n2"}
