@@ -66,6 +66,9 @@ byte promise[3]; byte hold[3]; byte barred[3];   /* only promises for the newest
 /* ---- owners, their executors and machines */
 bool req[2]; byte req_epoch[2]; byte req_age[2]; byte ans[2];
 byte lease_of[2]; byte left[2];
+#ifdef LATE_ANSWERS  /* the request before the newest: who has promised it, and its age; 0: there is none */
+byte kept[2]; byte kept_age[2];
+#endif
 byte on[2]; byte down[2]; bool stopping[2]; bool hung[2]; bool starved[2]; byte dog[2]; byte ill[2];
 #ifdef SLOW_MOUNT
 byte looked[2]; byte mounted[2];
@@ -162,9 +165,31 @@ byte lost_ago = 0; byte gained_ago = 0;
 
 /* ---- lease: ask, promise, count. A new request takes the place of one that was lost, or whose answers were.
    The majority's last answer is counted when it is given: to count it later changes nothing but for a paused owner. */
-#define NO_REQUEST(i) req[i]=false; req_epoch[i]=0; req_age[i]=0; ans[i]=0
+#ifdef LATE_ANSWERS  /* whoever promised a later request promised no less: together they uphold the older one */
+#define FORGET_KEPT(i) kept[i]=0; kept_age[i]=0
+#define KEEP(i) if :: req[i] && req_epoch[i]==epoch[applied[i]] -> kept[i]=ans[i]; kept_age[i]=req_age[i] \
+    :: else -> FORGET_KEPT(i) fi
+#define KEPT_TICK(i) if :: kept_age[i]>0 -> kept_age[i]++; if :: kept_age[i]>=L -> FORGET_KEPT(i) :: else fi :: else fi
+#ifdef BUG_LATE_COUNTS_AS_NEWEST
+#define KEPT_REST(i) REST(i)
+#else
+#define KEPT_REST(i) (L-kept_age[i])
+#endif
+#define LATE(i) :: d_step { req[i] && kept_age[i]>0 && MAJORITY(ans[i]|kept[i]) && WELL(i) && !stopping[i] && left[i]<KEPT_REST(i) && \
+    (on[i]==0 || (on[i]==req_epoch[i] && left[i]>STOPT)) -> SAY(lease on late answers,i); lease_of[i]=req_epoch[i]; left[i]=KEPT_REST(i) }
+#define RECEIVE_LATE(i,v) :: d_step { req[i] && kept_age[i]>0 && !(kept[i] & (1<<v)) && VWELL(v) && synced[v] && \
+    epoch[applied[v]]==req_epoch[i] && owner[applied[v]]==i && phase[applied[v]]==HELD && barred[v]<req_epoch[i] -> \
+    SAY2(late promise to,i,v); kept[i]=kept[i] | (1<<v); if :: req_epoch[i]==epoch[c] -> promise[v]=W :: else fi }
+#else
+#define FORGET_KEPT(i) skip
+#define KEEP(i) skip
+#define KEPT_TICK(i) skip
+#define LATE(i)
+#define RECEIVE_LATE(i,v)
+#endif
+#define NO_REQUEST(i) req[i]=false; req_epoch[i]=0; req_age[i]=0; ans[i]=0; FORGET_KEPT(i)
 #define SEND(i) :: d_step { WELL(i) && MINE(i) && !stopping[i] && (on[i]==0 || on[i]==epoch[applied[i]]) && \
-    (!req[i] || req_age[i]>0) -> SAY(send,i); req[i]=true; req_epoch[i]=epoch[applied[i]]; req_age[i]=0; ans[i]=0 }
+    (!req[i] || req_age[i]>0) -> SAY(send,i); KEEP(i); req[i]=true; req_epoch[i]=epoch[applied[i]]; req_age[i]=0; ans[i]=0 }
 #define RENEWED(i) (MAJORITY(ans[i]) && WELL(i) && !stopping[i] && (on[i]==0 || (on[i]==req_epoch[i] && left[i]>STOPT)))
 #define EXTEND(i) lease_of[i]=req_epoch[i]; left[i]=REST(i); NO_REQUEST(i)
 #define RECEIVE(i,v) :: d_step { req[i] && !(ans[i] & (1<<v)) && VWELL(v) && synced[v] && epoch[applied[v]]==req_epoch[i] && \
@@ -241,7 +266,7 @@ byte lost_ago = 0; byte gained_ago = 0;
 
 /* ---- machines */
 #define POWER_OFF(i) SAY(power off,i); up[i]=false; OFF(i); ill[i]=RUNS; dog[i]=0; starved[i]=false; left[i]=0; lease_of[i]=0; down[i]=0; \
-    req[i]=false; req_epoch[i]=0; req_age[i]=0; ans[i]=0; VRESET(i); this_life[i]=false
+    NO_REQUEST(i); VRESET(i); this_life[i]=false
 #define BOOT(i) :: d_step { !up[i] -> SAY(boots,i); up[i]=true; hold[i]=HOLD }
 #define CRASH(i) :: d_step { up[i] && reboots<REBOOTS -> reboots++; POWER_OFF(i) }
 #define JOIN(i) :: d_step { WELL(i) && synced[i] && !(this_life[i] && known[i]) && on[i]==0 && (owner[c]!=i || c<LOG) -> \
@@ -281,7 +306,7 @@ byte lost_ago = 0; byte gained_ago = 0;
 #endif
 #define OWNER_TICK(i,slow) if :: !up[i] || ill[i]==VM_PAUSED || slow -> skip :: else -> \
     if :: left[i]>0 -> left[i]-- :: else fi; if :: left[i]==0 && on[i]==0 -> lease_of[i]=0 :: else fi; \
-    if :: req[i] -> req_age[i]++; if :: req_age[i]>=L -> NO_REQUEST(i) :: else fi :: else fi; DOG(i) fi
+    KEPT_TICK(i); if :: req[i] -> req_age[i]++; if :: req_age[i]>=L -> NO_REQUEST(i) :: else fi :: else fi; DOG(i) fi
 #define LESS(x) if :: x>0 -> x-- :: else fi
 #define VOTER_TICK(v) LESS(hold[v]); LESS(promise[v])
 #define VOTERS_TICK if :: ill[0]!=VM_PAUSED -> VOTER_TICK(0) :: else fi; if :: ill[1]!=VM_PAUSED -> VOTER_TICK(1) :: else fi; \
@@ -301,6 +326,7 @@ active proctype cluster() {
   }
   do
   SEND(0) SEND(1) RECEIVE(0,0) RECEIVE(0,1) RECEIVE(0,2) RECEIVE(1,0) RECEIVE(1,1) RECEIVE(1,2)
+  LATE(0) LATE(1) RECEIVE_LATE(0,0) RECEIVE_LATE(0,1) RECEIVE_LATE(0,2) RECEIVE_LATE(1,0) RECEIVE_LATE(1,1) RECEIVE_LATE(1,2)
   LEASE(0) LEASE(1) START(0) START(1) STOP(0) STOP(1)
 #ifndef NO_RELEASE
   RELEASE(0) RELEASE(1)

@@ -31,6 +31,11 @@ VM = "LOG=3 VM_PAUSES=1"
 
 VARIANTS = (
     safe("leases", "message loss, lag, false suspicion, switchover", "LOG=4"),
+    safe(
+        "late_answers",
+        "answers to the request before the newest count, from when that one was sent",
+        "L=3 W=4 LOG=3 LATE_ANSWERS",
+    ),
     safe("restarts", "hamaild restarts on any node", "LOG=3 RESTARTS=1"),
     safe("coordinators", "two moves; coordinators change and forget; old proposals commit late", LATE),
     safe("drift", "clocks wrong by up to a half; W leaves just enough room for it", f"{DRIFT} LOG=4 W=4"),
@@ -53,6 +58,11 @@ VARIANTS = (
     wrong("no_margin", "W = L: no margin for the grain of time", "LOG=3 W=2"),
     wrong("margin_too_small", "clocks drift and W leaves no room for it", f"{DRIFT} LOG=3 W=3"),
     wrong("lease_from_receipt", "the lease is counted from the answer", "LOG=3 BUG_LEASE_FROM_RECEIPT"),
+    wrong(
+        "late_counts_as_newest",
+        "answers to two requests, the lease counted from the newer one",
+        "L=3 W=4 LOG=3 LATE_ANSWERS BUG_LATE_COUNTS_AS_NEWEST",
+    ),
     wrong(
         "restarted_voter_does_not_hold",
         "it has forgotten its promises and says yes",
