@@ -9,6 +9,7 @@ from test_config_cluster import ETC, GOOD, SECOND, changed
 
 from hamail.config import ConfigError, NodeConfig, diff, load_node, parse_cluster
 from hamail.config.allow import Allow
+from hamail.config.doctor import DoctorConfig
 from hamail.config.duration import format_duration, parse_duration
 from hamail.config.lines import Lines
 from hamail.config.local import check_local, check_node, local_interfaces
@@ -44,12 +45,14 @@ def test_the_sample_node_is_good_with_its_suggestions(tmp_path):
     text = (ETC / "node.toml").read_text()
     config = load_node(ETC / "node.toml")
     assert config == NodeConfig(node="n1", watchdog_device="/dev/watchdog")
-    settings = [line.removeprefix("# ") if " = " in line or line == "# [allow]" else line for line in text.splitlines()]
+    tables = ("# [allow]", "# [doctor]")
+    settings = [line.removeprefix("# ") if " = " in line or line in tables else line for line in text.splitlines()]
     taken_out = "\n".join(settings)
     full = load_node(node(tmp_path, taken_out))
     assert full.allow.agents == ("hamail:*", "heartbeat:IPaddr2") and "/big" in full.allow.mounts
     assert full.allow.fence_parameters == ("ssh_options",) and "/etc/hamail/secrets" in full.allow.secrets
-    full = msgspec.structs.replace(full, allow=Allow())
+    assert full.doctor.domains == ("example.org",) and full.doctor.nameserver == "192.0.2.53"
+    full = msgspec.structs.replace(full, allow=Allow(), doctor=DoctorConfig())
     assert full == NodeConfig(node="n1", watchdog_device="/dev/watchdog", bind_address="0.0.0.0")
 
 
@@ -63,6 +66,7 @@ NODE_REFUSED = {
     "no agent folder": ('node = "n1"\nagent_dirs = []', "agent_dirs", "names no folder"),
     "host name": ('node = "n1"\nbind_address = "localhost"', "bind_address", "is not a numeric IP address"),
     "log level": ('node = "n1"\nlog_level = "loud"', "log_level", "expected one of debug, info"),
+    "name server": ('node = "n1"\n[doctor]\nnameserver = "ns"', "doctor.nameserver", "not a numeric IP address"),
     "watchdog without unit": ('node = "n1"\nwatchdog_timeout = 5', "watchdog_timeout", "without a unit"),
 }
 
