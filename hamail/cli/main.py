@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hamail.cli import act, config, history, look, probe
+from hamail.cli import act, config, history, look, plan, probe
 from hamail.cli.app import App, Exit, end_with, examples
 from hamail.cli.doctor import doctor
 from hamail.control.api import DEFAULT_SOCKET
@@ -63,6 +63,7 @@ for _command in (
     look.status,
     *act.COMMANDS,
     *history.COMMANDS,
+    plan.plan,
     config.config,
     look.timing,
     look.version,
