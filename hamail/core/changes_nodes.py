@@ -36,9 +36,9 @@ def join(d: Draft, command: c.Join) -> None:
     )
     if not d.maintenance.on:
         d.resumed(command.node)
+    d.event("node", f"{command.node} has joined with nothing left over from before.", node=command.node)
     if newest_life(node):
         returned(d, command.node)
-    d.event("node", f"{command.node} has joined with nothing left over from before.", node=command.node)
     for name, g in d.groups():
         if g.owner == command.node and g.phase in OWNED:
             if g.phase in HELD:

@@ -49,6 +49,7 @@ def why(state: ClusterState, facts: Facts, group: GroupName) -> tuple[str, ...]:
     if g.owner is not None and (failure := state.node(g.owner).fence_failure):
         lines.append(f"Fencing has not succeeded yet: {failure}")
     lines.append(f"Protected against a second active node by {protection(state.spec, group)}.")
+    lines += policy_warnings.why(state, facts, group)
     if state.maintenance.on:
         lines.append("The cluster is in maintenance: nothing is started, stopped, fenced or moved.")
     return tuple(lines)

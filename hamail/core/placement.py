@@ -83,20 +83,30 @@ def candidates(state: ClusterState, facts: Facts, group: GroupName) -> tuple[Can
     if g.target in order:
         order.remove(g.target)
         order.insert(0, g.target)
-    result = []
+    result, last = [], list[NodeName]()
     for node in order:
         why_not = refusal(state, facts, group, node)
-        good = "it was asked for" if node == g.target else "it is up, joined and ready"
-        result.append(Candidate(node=node, eligible=not why_not, reason=why_not or good))
-    return tuple(sorted(result, key=lambda c: (not c.eligible, _worse(state, group, c.node, facts.at_ms))))
+        worse = _worse(state, group, node, facts.at_ms)
+        if not why_not and worse:
+            last.append(node)
+        result.append(Candidate(node=node, eligible=not why_not, reason=why_not or _good(state, group, node, worse)))
+    return tuple(sorted(result, key=lambda c: (not c.eligible, c.node in last)))
 
 
-def _worse(state: ClusterState, group: GroupName, node: NodeName, at_ms: int) -> bool:
-    """The resource whose failure has moved the group has failed on this node, too."""
+def _good(state: ClusterState, group: GroupName, node: NodeName, worse: str) -> str:
+    if node == state.group(group).target:
+        return "it was asked for"
+    if state.node(node).quarantine is not None:
+        return "it is up, joined and ready; it is in quarantine, but no other node can have it"
+    return "it is up, joined and ready" + (f", although {worse}" if worse else "")
+
+
+def _worse(state: ClusterState, group: GroupName, node: NodeName, at_ms: int) -> str:
+    """That the resource whose failure has moved the group has failed on this node, too."""
     g = state.group(group)
     if g.owner is not None or g.trigger is not Trigger.SERVICE_FAILED or not g.failures:
-        return False
-    return bool(policy.no_better(state.spec.groups[group], g, node, g.failures[-1].resource, at_ms))
+        return ""
+    return policy.no_better(state.spec.groups[group], g, node, g.failures[-1].resource, at_ms)
 
 
 def choose(state: ClusterState, facts: Facts, group: GroupName) -> NodeName | None:

@@ -26,8 +26,9 @@ def granted(d: Draft, group: GroupName, former: NodeName | None, node: NodeName)
         return
     d.set_group(group, failovers=(*g.failovers, d.at_ms)[-FAILURES_KEPT:])
     spec = d.spec.groups[group]
-    if full := policy.used_up(spec, d.group(group), d.at_ms):
-        words = f"{policy.words(group, full)}: until then no failed service moves it, and it does not bounce"
+    full = policy.used_up(spec, d.group(group), d.at_ms)
+    if full is not None and full.limit:
+        words = f"{policy.words(group, full)}: no failed service moves it before then, and it does not bounce"
         d.event(
             "policy", f"{words} between nodes that have failed it. hamailctl clear {group} forgets that.", group=group
         )

@@ -1,6 +1,6 @@
 """What operators must know of bans, quarantine, maintenance and used-up failovers: nothing of it may be a surprise."""
 
-from hamail.core import placement, policy
+from hamail.core import hands_off, placement, policy
 from hamail.core.facts import Facts
 from hamail.core.words import clock
 from hamail.model.ids import GroupName, NodeName
@@ -32,6 +32,17 @@ def of_group(state: ClusterState, facts: Facts, name: GroupName) -> list[str]:
     if g.maintenance is not None:
         found.append(f"{name} is in maintenance{_term(g.maintenance)}: nothing is done about it, whatever happens")
     return found
+
+
+def why(state: ClusterState, facts: Facts, name: GroupName) -> list[str]:
+    """For `hamailctl why`: what the policy and people say about the group, in whole sentences."""
+    lines = []
+    full = policy.used_up(state.spec.groups[name], state.group(name), facts.at_ms)
+    if full is not None and full.limit:
+        lines.append(f"{policy.words(name, full)}: it moves for no failed service before then.")
+    if not state.maintenance.on and (off := hands_off.from_group(state, name)):
+        lines.append(f"Nothing is done about it, whatever happens: {off}.")
+    return lines
 
 
 def of_node(name: NodeName, n: NodeState) -> list[str]:

@@ -296,7 +296,7 @@ class Script:
 
     def _preflight_standby(self, node: str) -> None:
         engine = self._engine()
-        self._print_checks(preflight.standby(engine.state, engine.facts(), engine.timings, node))
+        self._print_checks(preflight.standby(engine.state, engine.facts(), node))
 
     def _print_checks(self, found: Preflight) -> None:
         for x in found.checks:

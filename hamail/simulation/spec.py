@@ -1,11 +1,26 @@
 """Small cluster specs for simulations: mail nodes, witnesses, one group with the usual resources."""
 
 from hamail.model.ids import NodeName
-from hamail.model.spec import ClusterSpec, FenceDeviceSpec, GroupSpec, NodeSpec, Requirement, ResourceSpec
+from hamail.model.spec import (
+    DEFAULT_FAILOVERS,
+    DEFAULT_QUARANTINE,
+    Budget,
+    ClusterSpec,
+    FenceDeviceSpec,
+    GroupSpec,
+    NodeSpec,
+    Requirement,
+    ResourceSpec,
+)
 
 
 def mail_group(
-    nodes: tuple[NodeName, ...], requires: Requirement, *, name: str = "mail", restarts: int = 3
+    nodes: tuple[NodeName, ...],
+    requires: Requirement,
+    *,
+    name: str = "mail",
+    restarts: int = 3,
+    failovers: tuple[Budget, ...] = DEFAULT_FAILOVERS,
 ) -> GroupSpec:
     return GroupSpec(
         name=name,
@@ -19,6 +34,7 @@ def mail_group(
         requires=requires,
         unsafe_reason=None if requires is Requirement.FENCING else "a simulation",
         restarts=restarts,
+        failovers=failovers,
     )
 
 
@@ -31,6 +47,8 @@ def cluster(
     detection_ms: int = 1000,
     restarts: int = 3,
     groups: tuple[str, ...] = ("mail",),
+    failovers: tuple[Budget, ...] = DEFAULT_FAILOVERS,
+    quarantine: Budget | None = DEFAULT_QUARANTINE,
 ) -> ClusterSpec:
     """`levels`: so many fence devices, one at each level; each can fence every mail node."""
     names = {**dict.fromkeys(mail, False), **dict.fromkeys(witnesses, True)}
@@ -42,10 +60,11 @@ def cluster(
     return ClusterSpec(
         name="simulated",
         nodes=nodes,
-        groups={g: mail_group(mail, requires, name=g, restarts=restarts) for g in groups},
+        groups={g: mail_group(mail, requires, name=g, restarts=restarts, failovers=failovers) for g in groups},
         fencing={
             d: FenceDeviceSpec(name=d, agent=f"fence_{d}", targets={n: n for n in mail}, level=level, timeout_ms=10_000)
             for level, d in enumerate(devices, start=1)
         },
         detection_ms=detection_ms,
+        quarantine=quarantine,
     )
