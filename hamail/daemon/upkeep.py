@@ -12,17 +12,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from hamail.config import ConfigError, load_node
 from hamail.config.node import NodeConfig
 from hamail.daemon import protocols
-from hamail.executor.ledger import Ledger
 
 CONFIG = Path("/etc/hamail/node.toml")
 PROGRAM = "/usr/lib/hamail/bin/hamaild"
 HAMAILD, EXECUTOR = "hamaild.service", "hamail-executor.service"
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+UNKNOWN = "what its ledger does not tell"
 CHECK_TIMEOUT_S = 60.0
 RESTART_TIMEOUT_S = 330.0  # of the units: the executor may take five minutes to stop, hamaild one to start
 
@@ -43,6 +43,21 @@ class Plan(Struct, frozen=True, kw_only=True):
     restart: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     refused: bool = False
+
+
+class _Named(Struct, frozen=True):
+    name: str
+
+
+class _Held(Struct, frozen=True):
+    spec: _Named
+
+
+class _Page(Struct, frozen=True):
+    """What is asked of the executor's ledger; whatever version has written it may say more."""
+
+    groups: tuple[_Held, ...] = ()
+    maintenance: bool = False
 
 
 def upgraded(now: Running) -> Plan:
@@ -108,17 +123,35 @@ def removing(now: Running) -> Plan:
 
 def look(config: NodeConfig) -> Running:
     """At this node."""
-    page = Ledger(config.executor_dir / "executor.held", BOOT_ID.read_text().strip()).page
     executor = _active(EXECUTOR)
+    held, maintenance = written(config.executor_dir / "executor.held")
     return Running(
         node=config.node,
         hamaild=_active(HAMAILD),
         executor=executor,
-        held=tuple(held.spec.name for held in page.groups) if executor else (),
-        maintenance=page.maintenance,
+        held=(held or told()) if executor else (),
+        maintenance=maintenance,
         peers_same=protocols.left(config.run_dir) == protocols.PEERS_PROTOCOL,
         executor_same=protocols.left(config.executor_dir) == protocols.EXECUTOR_PROTOCOL,
     )
+
+
+def written(ledger: Path) -> tuple[tuple[str, ...], bool]:
+    """The groups that the executor holds, and whether it keeps its hands off. In doubt it holds something."""
+    try:
+        page = msgspec.json.decode(ledger.read_bytes(), type=_Page)
+    except FileNotFoundError:
+        return (), False
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return (UNKNOWN,), False
+    return tuple(held.spec.name for held in page.groups), page.maintenance
+
+
+def told() -> tuple[str, ...]:
+    """What the executor says to systemd, should its ledger be wrong: it could not be written, say."""
+    words = ["systemctl", "show", "--property=StatusText", "--value", EXECUTOR]
+    said = subprocess.run(words, check=False, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S).stdout
+    return () if said.startswith("holding nothing") else (UNKNOWN,)
 
 
 def refused_configuration() -> str:

@@ -1,6 +1,7 @@
 """The console script hamail-executor."""
 
 import asyncio
+import contextlib
 import ctypes
 import fcntl
 import logging
@@ -121,7 +122,8 @@ async def _serve(place: Place, processes: Processes, notifier: notify.Notifier) 
     executor = Executor(place.settings, processes, sets, watchdog, ledger)
     await executor.recover()
     server = Server(executor, place.socket)
-    (place.run_dir / "protocol").write_text(f"{PROTOCOL}\n")  # an upgrade reads it
+    with contextlib.suppress(OSError):  # an upgrade reads it, and restarts nothing by itself where it is missing
+        (place.run_dir / "protocol").write_text(f"{PROTOCOL}\n")
     await server.open()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -30,6 +30,7 @@ PACKAGES = (
 EXCLUDED = ("man", "locale", "doc", "info")
 PACKAGED = ("hamail", "agents", "etc", "systemd", "packaging", "pyproject.toml", "README.md", "requirements/run.txt")
 BUILDERS = ("tools/deb.sh", "tools/stage.sh", "tools/wheel.sh", "tools/manual.py", "tools/reference.py")
+PACKAGE_PLACE = "/var/cache/hamail"  # on the nodes: the package that they were made with
 BUILD_TIMEOUT_S = 900
 KEPT = {"base": 2, "package": 8, "hamail": 8}
 
@@ -137,7 +138,7 @@ class Images:
 
     def _build_hamail(self, target: Path, base: Path, package: Path) -> None:
         self.say("installing hamail's package into a layer")
-        install = "dpkg --force-unsafe-io -i /tmp/package/*.deb"
+        install = f"dpkg --force-unsafe-io -i /tmp/package/*.deb; install -D -t {PACKAGE_PLACE} /tmp/package/*.deb"
         agent = (FILES / "fence_lab").read_text()
         place = f"cat >/usr/sbin/fence_lab <<'END_OF_AGENT'\n{agent}\nEND_OF_AGENT\nchmod 0755 /usr/sbin/fence_lab"
         self._run_in_layer(target, base, package, f"{install}\n{place}\n{mailhost.SCRIPT}")
