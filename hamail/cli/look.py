@@ -1,6 +1,5 @@
 """Commands that only look."""
 
-import time
 from typing import TYPE_CHECKING
 
 import click
@@ -9,68 +8,10 @@ import hamail
 from hamail.cli.app import JSON_SCHEMA, App, DurationMs, Exit, examples, json_option, pass_app
 
 if TYPE_CHECKING:
-    from hamail.model.status import Status
     from hamail.model.timings import Timings
 
-WATCH_MS = 1000
-FOLLOW_MS = 10_000
-RETRY_S = 0.5
 DETECTION_MS = 1000
 WATCHDOG_MS = 5000
-
-
-@click.command(epilog=examples("hamailctl status", "hamailctl status --watch", "hamailctl status --json | jq .groups"))
-@click.option("--watch", "-w", is_flag=True, help="Keep showing it, as it changes; Ctrl-C ends.")
-@json_option
-@pass_app
-def status(app: App, watch: bool) -> None:
-    """Who is active, why, who could take over, and what is wrong."""
-    if watch:
-        _watch(app)
-        return
-    now = app.client.status()
-    if app.json:
-        app.emit(now)
-        return
-    from hamail.cli.status_view import render
-
-    app.console.print(render(now))
-
-
-def _watch(app: App) -> None:
-    from rich.live import Live
-    from rich.text import Text
-
-    from hamail.cli.status_view import render
-    from hamail.control.client import Failed, SurelyNotDone
-
-    client = app.client
-    shown = client.status()  # a hamaild that is down from the start is an error; later it is part of the picture
-    if app.json or not app.console.is_terminal:
-        while True:
-            app.emit_line(shown) if app.json else app.console.print(render(shown), Text())
-            shown = _next_status(app, shown.applied)
-    with Live(render(shown), console=app.console, screen=True, auto_refresh=False) as live:
-        while True:
-            try:
-                client.events(shown.applied, WATCH_MS)
-                shown = client.status()
-                live.update(render(shown), refresh=True)
-            except (Failed, SurelyNotDone) as error:
-                live.update(Text(f"{error.error}\n\n(watching on)", style="bold red"), refresh=True)
-                time.sleep(RETRY_S)
-
-
-def _next_status(app: App, applied: int) -> "Status":
-    """The next status after something was applied; bears a hamaild that restarts."""
-    from hamail.control.client import Failed, SurelyNotDone
-
-    while True:
-        try:
-            app.client.events(applied, FOLLOW_MS)
-            return app.client.status()
-        except (Failed, SurelyNotDone):
-            time.sleep(RETRY_S)
 
 
 @click.command(epilog=examples("hamailctl timing", "hamailctl timing --detection 300ms"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hamail.cli import act, config, history, look, plan, probe
+from hamail.cli import act, config, history, look, plan, probe, status
 from hamail.cli.app import App, Exit, end_with, examples
 from hamail.cli.doctor import doctor
 from hamail.control.api import DEFAULT_SOCKET
@@ -60,7 +60,7 @@ def cli(ctx: click.Context, socket: str) -> None:
 
 
 for _command in (
-    look.status,
+    status.status,
     *act.COMMANDS,
     *history.COMMANDS,
     plan.plan,

@@ -1,6 +1,6 @@
 """`hamailctl status` for people: the answer first, then what needs attention, then the details."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -24,11 +24,12 @@ DOWN = {
 }
 
 
-def render(status: Status) -> RenderableType:
-    return Group(*_parts(status))
+def render(status: Status, at_a_glance: Iterable[RenderableType] = ()) -> RenderableType:
+    """`at_a_glance`: what comes after the warnings; see `glance`."""
+    return Group(*_parts(status, at_a_glance))
 
 
-def _parts(status: Status) -> Iterator[RenderableType]:
+def _parts(status: Status, at_a_glance: Iterable[RenderableType]) -> Iterator[RenderableType]:
     for group in status.groups:
         yield headline(group, status)
     if not status.config_revision:
@@ -41,12 +42,13 @@ def _parts(status: Status) -> Iterator[RenderableType]:
         f" {status.coordinator or 'nobody'}, configuration {status.config_revision}",
         style=DIM,
     )
-    yield from _attention(status)
+    yield from attention(status)
+    yield from at_a_glance
     for group in status.groups:
         yield Text()
         yield _group(group, status)
     yield Text()
-    yield _nodes(status)
+    yield nodes(status)
 
 
 def headline(group: GroupView, status: Status) -> Text:
@@ -70,7 +72,7 @@ def _without_majority(group: GroupView, status: Status) -> str:
     return f"{group.name} is down: without a majority {group.owner} had to stop it"
 
 
-def _attention(status: Status) -> Iterator[RenderableType]:
+def attention(status: Status) -> Iterator[RenderableType]:
     if not status.quorum and not status.problems:
         text = f"{status.node} does not hear a majority: it decides nothing, and what it shows may be out of date"
         yield _point(text, BAD)
@@ -168,7 +170,7 @@ def _resources(group: GroupView, heard: bool) -> Text:
     return line or Text("none", style=DIM)
 
 
-def _nodes(status: Status) -> Table:
+def nodes(status: Status) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style=DIM)
     table.add_column("node", no_wrap=True, style="bold")
     table.add_column("role", no_wrap=True)
