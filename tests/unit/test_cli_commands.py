@@ -64,6 +64,9 @@ def read(text):
 STATUS_WELL = """\
 mail is active on n1; n2 could take over
 cluster mail-pair seen by n1 at 2026-11-18 12:06:40, coordinator n1, configuration 3
+no single failure ends in an outage (14 failures tried; at worst about 6.03 s without service)
+  ipmi cuts nothing: without it the loss of n1 would be an outage: nothing else could fence n1
+last drill: none yet
 
 mail
   state        ACTIVE on n1 for 1 h, since 2026-11-18 11:06:39
