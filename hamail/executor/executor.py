@@ -312,7 +312,7 @@ class Executor:
             self._cleaned.pop(spec.name, None)
             return f"group {spec.name}: {'; '.join(left)}"
         self._cleaned[spec.name] = spec
-        self._spawn(self._rehearse(spec, frozenset({Kind.SERVICE})))
+        self._spawn(self._rehearse(spec, frozenset({Kind.SERVICE, Kind.STORAGE})))
         return ""
 
     def _start_group(self, request: StartGroup) -> str:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import struct
+from pathlib import Path
 
 FS_IOC_GETFLAGS = 0x80086601
 FS_IOC_SETFLAGS = 0x40086602
@@ -16,6 +17,8 @@ def protect(directory: str) -> str:
     except OSError as error:
         return f"cannot open {directory}: {error.strerror}"
     try:
+        if _is_mount(handle, directory):
+            return ""  # mounted a moment ago: what is seen there now is the storage itself
         flags = _flags(handle)
         if flags & FS_IMMUTABLE_FL:
             return ""
@@ -26,6 +29,20 @@ def protect(directory: str) -> str:
     finally:
         os.close(handle)
     return ""
+
+
+def _is_mount(handle: int, directory: str) -> bool:
+    """Is the open directory the root of a mount, rather than the bare mount point?"""
+    above = os.open(Path(directory).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _mount_id(handle) != _mount_id(above)
+    finally:
+        os.close(above)
+
+
+def _mount_id(handle: int) -> str:
+    lines = Path(f"/proc/self/fdinfo/{handle}").read_text().splitlines()
+    return next(line for line in lines if line.startswith("mnt_id:"))
 
 
 def _flags(handle: int) -> int:

@@ -1,8 +1,8 @@
 """What an agent found out ahead of its start, so that a start in an emergency need not ask again.
 
 hamail calls validate-all with the evidence "prepare" when a node has cleaned up, and for addresses again while the
-group waits for the proof that its former owner is out: read-only questions. Without it (and under other cluster
-managers) the start asks by itself.
+group waits for the proof that its former owner is out: read-only questions, and the lock on a bare mount point.
+Without it (and under other cluster managers) the start asks by itself.
 
 Two kinds of answer: one that is true for a moment (`keep`, `take`), and one that is true as long as the files it was
 read from are the same (`remember`, `recall`).

@@ -19,6 +19,7 @@ from hamail.ocf import claim as claims
 from hamail.ocf.claim import Claim
 from hamail.ocf.codes import Code, Failure
 from hamail.ocf.ext4 import mmp_in_use, read_superblock
+from hamail.ocf.mountpoint import protect
 from hamail.ocf.mounts import mounted_at, parse_line
 from hamail.ocf.process import find
 
@@ -386,3 +387,20 @@ def test_failure_codes_are_those_of_the_standard() -> None:
     assert [int(c) for c in Code] == [0, 1, 2, 3, 4, 5, 6, 7, 190]
     assert Failure(Code.GENERIC, "x").reason == "x"
     assert find(2**22 + 1) is None
+
+
+def test_a_node_that_has_never_mounted_it_has_its_mount_point_locked_as_well(disk: Disk) -> None:
+    """Found by doctor: only a start or a stop locked it, so a standby's lay open until its first takeover."""
+    disk.directory.mkdir(exist_ok=True)
+    assert not disk.call("validate-all").code and disk.directory.stat().st_mode & 0o777  # nobody prepares: as it was
+    assert disk.call("validate-all", evidence="prepare").code == 0
+    assert disk.directory.stat().st_mode & 0o777 == 0
+
+
+def test_what_is_mounted_is_never_locked(disk: Disk) -> None:
+    """The look at the mounts may be a moment old."""
+    assert disk.call("start").code == 0
+    mode = disk.directory.stat().st_mode
+    assert protect(str(disk.directory)) == ""
+    assert disk.directory.stat().st_mode == mode
+    (disk.directory / "mail-goes-on").write_text("x")
