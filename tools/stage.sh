@@ -101,7 +101,7 @@ for agent in "$data"/agents/*; do
 done
 
 units=$dest/usr/lib/systemd/system
-install -D -m 0644 -t "$units" "$data"/systemd/*.service "$data"/systemd/*.socket
+install -D -m 0644 -t "$units" "$data"/systemd/*.service "$data"/systemd/*.socket "$data"/systemd/*.timer
 # Debian's unit of Postfix starts and stops faster with it, and does the same; see the comments in the file.
 install -D -m 0644 -t "$units/postfix@-.service.d" "$data/systemd/postfix@-.service.d/hamail.conf"
 install -D -m 0644 "$data/systemd/sysusers.conf" "$dest/usr/lib/sysusers.d/hamail.conf"

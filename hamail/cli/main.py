@@ -6,9 +6,12 @@ from typing import Any
 
 import click
 
-from hamail.cli import act, config, history, look, plan, probe, status
+from hamail.cli import act, config, drill, history, look, plan, probe, status
 from hamail.cli.app import App, Exit, end_with, examples
 from hamail.cli.doctor import doctor
+from hamail.cli.pki import pki
+from hamail.cli.setup import init, join
+from hamail.cli.token import token
 from hamail.control.api import DEFAULT_SOCKET
 
 EXIT_CODES = """\b
@@ -60,6 +63,10 @@ def cli(ctx: click.Context, socket: str) -> None:
 
 
 for _command in (
+    init,
+    join,
+    token,
+    pki,
     status.status,
     *act.COMMANDS,
     *history.COMMANDS,
@@ -69,6 +76,7 @@ for _command in (
     look.version,
     doctor,
     *probe.COMMANDS,
+    *drill.COMMANDS,
 ):
     cli.add_command(_command)
 

@@ -1,0 +1,127 @@
+"""A node asks whoever keeps the authority: what am I to trust, and is it time for a new certificate?"""
+
+import os
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from msgspec import Struct
+
+from hamail.disk import RealDisk, write_whole
+from hamail.enrol.client import Ask, AskError, Pair, anyone
+from hamail.enrol.messages import DEFAULT_PORT, Check, Orders, Renew, Renewed
+from hamail.enrol.names import node_of
+from hamail.model.ids import NodeName
+from hamail.model.spec import ClusterSpec
+from hamail.pki.keep import fingerprint
+from hamail.pki.request import new_request
+from hamail.setup.node import GROUP_READS
+from hamail.setup.problem import SetupError
+
+
+class Renewal(Struct, frozen=True, kw_only=True):
+    trust_changed: bool
+    renewed: bool
+    phase: str
+    expires: str  # ISO 8601
+
+
+class Own(Struct, frozen=True):
+    """Where a node's certificates lie, and the group that reads them: hamaild's."""
+
+    folder: Path
+    group_id: int
+
+    @property
+    def authorities(self) -> Path:
+        return self.folder / "ca.pem"
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / "node.pem"
+
+
+def renew(own: Own, spec: ClusterSpec, node: NodeName, *, force: bool, port: int = DEFAULT_PORT) -> Renewal:
+    """hamaild notices by itself what was renewed. Raises SetupError; what was there goes on to count then."""
+    authorities = _read(own.authorities)
+    pem = _read(own.certificate)
+    old_key = own.folder / "node.key"
+    pair = Pair(pem=pem if "PRIVATE KEY-----" in pem else _read(old_key) + pem)
+    addresses = [(n.address, port) for _, n in sorted(spec.nodes.items())]
+    try:
+        ask = anyone(addresses, spec.name, authorities, pair)
+        orders = ask(Check(trusts=_fingerprints(authorities)), Orders)
+        certificate = _certificate(pem)
+        if changed := orders.authorities != authorities:
+            _require_trusted(certificate, orders.authorities)
+            _write(own, own.authorities, orders.authorities)
+        if wanted := orders.renew or force:
+            certificate = _new_certificate(own, ask, spec.name, node)
+            old_key.unlink(missing_ok=True)  # it is of no use any more, and lies about which key counts
+    except AskError as error:
+        raise SetupError(error.reason, error.hint) from error
+    expires = certificate.not_valid_after_utc.isoformat()
+    return Renewal(trust_changed=changed, renewed=wanted, phase=orders.phase, expires=expires)
+
+
+def _new_certificate(own: Own, ask: Ask, cluster: str, node: NodeName) -> x509.Certificate:
+    key, request = new_request(cluster, node)
+    answer = ask(Renew(request=request), Renewed)
+    certificate = _certificate(answer.certificate)
+    public = serialization.load_pem_private_key(key.encode(), None).public_key()
+    if node_of(certificate, cluster) != node or certificate.public_key() != public:
+        raise SetupError(f"the issuer sent a certificate that is not for {node}; the old one stays")
+    _require_trusted(certificate, answer.authorities)
+    # Trust first: whoever shows a certificate of a new authority must be believed by this node as well.
+    _write(own, own.authorities, answer.authorities)
+    _write(own, own.certificate, key + answer.certificate)
+    return certificate
+
+
+def _require_trusted(certificate: x509.Certificate, authorities: str) -> None:
+    """A node that did not believe itself would not start again."""
+    for authority in _authorities(authorities):
+        try:
+            certificate.verify_directly_issued_by(authority)
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        return
+    raise SetupError("the issuer no longer trusts the authority that certified this node; nothing was changed")
+
+
+def _authorities(pem: str) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem.encode())
+    except ValueError as error:
+        raise SetupError("the authority's certificates cannot be read") from error
+
+
+def _fingerprints(pem: str) -> tuple[str, ...]:
+    return tuple(fingerprint(certificate) for certificate in _authorities(pem))
+
+
+def _certificate(pem: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem.encode())
+    except ValueError as error:
+        raise SetupError("this node's certificate cannot be read") from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise SetupError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _write(own: Own, path: Path, text: str) -> None:
+    """The group is set before the name is there: hamaild may look at any moment."""
+    new = path.with_name(path.name + ".next")
+    try:
+        write_whole(RealDisk(), new, text.encode(), mode=GROUP_READS)
+        os.chown(new, os.geteuid(), own.group_id)
+        new.replace(path)
+        RealDisk().sync_directory(path.parent)
+    except OSError as error:
+        raise SetupError(f"{path}: cannot be written: {error.strerror}") from error
