@@ -75,15 +75,15 @@ def probe(
     from hamail.probe.records import Writer
 
     services = _services(app, target, given)
-    account = _account(app, given)
+    chosen = account(app, given)
     every_ms, mail_every_ms = _pace(app, int(str(given["every_ms"])), int(str(given["mail_every_ms"])))
     plan = Plan(
         target=target,
         services=services,
         every_ms=every_ms,
         for_ms=for_ms or None,
-        mail_every_ms=mail_every_ms if account is not None and account.recipient else 0,
-        account=account,
+        mail_every_ms=mail_every_ms if chosen is not None and chosen.recipient else 0,
+        account=chosen,
         detail=detail,
         keep_mail=keep_mail,
     )
@@ -137,7 +137,7 @@ def _lmtp(app: App, place: str, port: int) -> "Service":
     return Service("lmtp", host.strip("[]"), int(number))
 
 
-def _account(app: App, given: dict[str, object]) -> "Account | None":
+def account(app: App, given: dict[str, object]) -> "Account | None":
     from hamail.probe.services import Account, BadPassword, read_password
 
     user, file = str(given["user"]), given["password_file"]

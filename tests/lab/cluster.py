@@ -65,7 +65,7 @@ NODE = """\
 node = "{node}"
 """
 WATCHDOG = 'watchdog_device = "/dev/watchdog"\n'
-ALLOW = '[allow]\nagents = ["lab:*"]\n'  # the tests' own agents
+ALLOW = '[allow]\nagents = ["lab:*"]\ndrills = true\n'  # the tests' own agents
 
 
 def cluster_toml(addresses: Addresses, detection: str) -> str:
