@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from tests.cluster.foretold import foretell
 from tests.cluster.world import MASTER_PID, World
 from tests.lab.cluster import NODES, WITNESS
 from tests.lab.instruments import other
@@ -23,6 +24,7 @@ def cut_off(world: World) -> tuple[str, str]:
 
 def test_power_cut(world: World) -> None:
     active, standby = cut_off(world)
+    told = foretell(world, f"node-down={active}")
     with world.probing("power-cut") as probe:
         fault_ns = time.monotonic_ns()
         world.lab.cut(active)
@@ -32,6 +34,7 @@ def test_power_cut(world: World) -> None:
     move = world.moves()[-1]
     assert (move["source"], move["target"], move["trigger"], move["result"]) == (active, standby, "node lost", "done")
     world.until_told(f"{active} is off: .*(fenced.*pdu|pdu.*fenced)")
+    told.came_true(world)
     timeline = world.ctl(standby, f"history {move['id']}").stdout
     for point in ("detected", "decided", "fenced", "storage", "services", "address", "first answer"):
         assert point in timeline
@@ -49,7 +52,9 @@ def test_switchover_and_back(world: World) -> None:
     active, standby = cut_off(world)
     generations = {name: node.generation for name, node in world.nodes.items()}
     for source, target in ((active, standby), (standby, active)):
+        told = foretell(world, f"switchover=mail@{target}", by=source)
         done = world.ctl(source, f"switchover mail --to {target} --reason 'kernel update' --yes")
+        told.came_true(world)
         assert f"mail is active on {target}" in done.stdout
         assert world.active == target
         assert not world.holds(source)
@@ -79,8 +84,10 @@ def test_services_are_restarted_in_place_and_the_fourth_crash_moves_the_group(wo
         assert (world.active, world.epoch()) == (active, epoch)
     world.until_told("postfix failed .*restarted in place")
     world.until_told("dovecot failed .*restarted in place")
+    told = foretell(world, "resource-failed=mail/postfix")
     node.run(f"kill -9 $(cat {MASTER_PID})")
     world.until_active(standby)
+    told.came_true(world)
     move = world.moves()[-1]
     assert (move["trigger"], move["result"]) == ("service failed", "done")
     assert "restarted 3 times" in world.told()
@@ -91,8 +98,10 @@ def test_services_are_restarted_in_place_and_the_fourth_crash_moves_the_group(wo
 def test_silent_partition_of_the_active_node(world: World) -> None:
     active, standby = cut_off(world)
     generation = world.nodes[active].generation
+    told = foretell(world, f"node-cut-off={active}")
     world.lab.isolate(active)
     world.until_active(standby)
+    told.came_true(world)
     world.until_told(f"{active} is off: .*(fenced.*pdu|pdu.*fenced)")
     assert not world.nodes[active].powered
     epoch = world.epoch()
@@ -106,6 +115,7 @@ def test_silent_partition_of_the_active_node(world: World) -> None:
 def test_quorum_lost_and_regained(world: World) -> None:
     """The rest of the cluster dies: nobody can promise a lease any more, so the active node stops by itself."""
     active, standby = cut_off(world)
+    told = foretell(world, f"node-down={WITNESS}", f"node-down={standby}", by=active)
     world.lab.cut(WITNESS)
     world.lab.cut(standby)
     started_s = time.monotonic()
@@ -115,6 +125,7 @@ def test_quorum_lost_and_regained(world: World) -> None:
     assert "dead-man's switch" in world.journal(active, "hamail-executor")
     status = world.status(active)
     assert status is not None and not status["quorum"]
+    told.stays_down(world)
     world.lab.on(WITNESS)
     world.until(lambda: world.view(WITNESS, active).get("alive"), 10, "the witness is heard again")
     world.until_active(active, 15)  # it needs nobody else once there is a majority
@@ -123,9 +134,11 @@ def test_quorum_lost_and_regained(world: World) -> None:
 def test_no_fence_no_takeover(world: World) -> None:
     """The PDU refuses, then hangs: the group stays down until the fence is real, or an operator says so."""
     active, standby = cut_off(world)
+    told = foretell(world, "fence-fails=pdu", f"node-down={active}")
     world.lab.pdu_mode = Mode.FAIL
     world.lab.cut(active)
     world.until_told("(?i)fencing .* with pdu failed")
+    told.stays_down(world)
     world.never(lambda: world.holds(standby), 2, "started without a fence")
     assert world.group()["phase"] == "fencing"
     assert "must be fenced" in world.why()
@@ -179,8 +192,10 @@ def test_target_that_cannot_start_sends_the_group_back(world: World) -> None:
     active, standby = cut_off(world)
     node = world.nodes[standby]
     node.run("cp /etc/dovecot/dovecot.conf /root/; echo 'no such setting' >>/etc/dovecot/dovecot.conf")
+    told = foretell(world, f"switchover=mail@{standby}", f"resource-failed=mail/dovecot@{standby}")
     try:
         failed = world.ctl(active, f"switchover mail --to {standby} --yes", code=1)
+        told.came_true(world)
         assert "rolled back" in failed.stderr
         assert world.active == active
         assert "dovecot" in world.told()
@@ -202,8 +217,10 @@ def test_busy_storage(world: World, holder: str) -> None:
     node.run(["sh", "-c", 'setsid "$@" >/dev/null 2>&1 </dev/null &', "-", *inside, "sh", "-c", command])
     time.sleep(0.2)
     generation = node.generation
+    told = foretell(world, f"switchover=mail@{standby}", *(["stop-fails=mail"] if inside else []))
     world.ctl(standby, f"switchover mail --to {standby} --yes", timeout_s=40)
     assert world.active == standby
+    told.came_true(world)
     if inside:
         assert not node.powered
         assert "mounted in another mount namespace" in world.told()
