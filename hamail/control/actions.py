@@ -150,14 +150,20 @@ class Actions:
             raise errors.bad_request(f"typed: '{body.typed[:80]}' is not '{body.node[:80]}'; nothing was confirmed")
 
         def prepare(order: RequestId) -> AnyCommand:
-            node = known_node(self._backend.state(), body.node)
+            state = self._backend.state()
+            node = known_node(state, body.node)
             view = self._view(node)
             if view is not None and view.alive:
                 # A wrong word here is the one way to two active nodes that no mechanism can catch later.
                 reason = f"{node} was heard {view.silent_ms} ms ago, so it is running"
                 raise errors.refused(f"{node} is not off", (reason,), order)
             return commands.FenceConfirmed(
-                at_ms=self._backend.now_ms(), request=order, actor=actor(request), reason=body.reason, target=node
+                at_ms=self._backend.now_ms(),
+                request=order,
+                actor=actor(request),
+                reason=body.reason,
+                target=node,
+                life=state.node(node).life,
             )
 
         return await self._order(request, body, prepare)

@@ -3,7 +3,7 @@
 from hamail.core.changes_groups import free
 from hamail.core.draft import Draft, Rejected
 from hamail.core.policy_notes import failure, off, returned
-from hamail.core.proof import DOUBTFUL, HELD, OWNED, newest_life, no_expiry
+from hamail.core.proof import DOUBTFUL, HELD, OWNED, no_expiry
 from hamail.core.transitions import What
 from hamail.model import commands as c
 from hamail.model.ids import NodeName
@@ -21,7 +21,7 @@ def join(d: Draft, command: c.Join) -> None:
     node = known(d, command.node)
     if d.spec.nodes[command.node].witness:
         raise Rejected(f"{command.node} is a witness: it has nothing to join with")
-    if command.after != newest_life(node):
+    if command.after != node.life:
         raise Rejected(f"{command.node} has joined or was fenced meanwhile: this join is too old")
     if node.incarnation == command.incarnation:
         raise Rejected(f"{command.node} has joined already")
@@ -37,7 +37,7 @@ def join(d: Draft, command: c.Join) -> None:
     if not d.maintenance.on:
         d.resumed(command.node)
     d.event("node", f"{command.node} has joined with nothing left over from before.", node=command.node)
-    if newest_life(node):
+    if node.life:
         returned(d, command.node)
     for name, g in d.groups():
         if g.owner == command.node and g.phase in OWNED:
@@ -128,6 +128,8 @@ def _all_failed(d: Draft, target: NodeName) -> None:
 def fence_confirmed(d: Draft, command: c.FenceConfirmed) -> None:
     target = command.target
     node = known(d, target)
+    if 0 <= command.life < node.life:
+        raise Rejected(f"{target} has joined again, or was fenced, since somebody vouched for it: look at it again")
     held = [(name, g) for name, g in d.groups() if g.owner == target]
     if not held and node.fence is None:
         raise Rejected(f"{target} holds nothing and no fence of it is under way")

@@ -14,7 +14,6 @@ from hamail.core.fence_duty import FenceDuty
 from hamail.core.lease import MS, Ownership
 from hamail.core.maintenance_duty import MaintenanceDuty
 from hamail.core.preparation import Preparation
-from hamail.core.proof import newest_life
 from hamail.core.repairs import Repairs
 from hamail.core.reports import Reports
 from hamail.core.restart_duty import RestartDuty
@@ -263,7 +262,7 @@ class Local:
             at_ms=self.e.at_ms,
             node=self.e.me,
             incarnation=self.incarnation,
-            after=newest_life(self.e.state.node(self.e.me)),
+            after=self.e.state.node(self.e.me).life,
             watchdog_armed=fitness.watchdog_armed(self),
             cleaned=self.cleaning.cleaned,
         )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from hamail.core.transitions import What
-from hamail.model.ids import GroupName, LogIndex, NodeName
+from hamail.model.ids import GroupName, NodeName
 from hamail.model.spec import GroupSpec, Requirement
 from hamail.model.state import ClusterState, GroupState, Maintenance, NodeState, Phase, Trigger
 
@@ -55,8 +55,3 @@ def unclean(
 def trusted(g: GroupState) -> bool:
     """May the owner simply keep the group if it is heard again?"""
     return g.trigger not in (Trigger.FENCE_REQUESTED, Trigger.FAILOVER) and g.owner not in g.failed_on
-
-
-def newest_life(node: NodeState) -> LogIndex:
-    """The entry with which the present life of a node began, or its last one ended."""
-    return max(node.joined_at, node.fenced_at)

@@ -169,9 +169,14 @@ class FenceDone(Command, frozen=True, kw_only=True, tag="fence_done"):
 
 
 class FenceConfirmed(Command, frozen=True, kw_only=True, tag="fence_confirmed"):
-    """An operator vouches, by typing its name, that the node is off."""
+    """An operator vouches, by typing its name, that the node is off.
+
+    `life`: the entry with which the life that was looked at began, or its last one ended. It may take long until this
+    is committed; whoever has joined since is not who was looked at. -1: from a version that did not say.
+    """
 
     target: NodeName
+    life: LogIndex = -1
 
 
 class RequestFence(Command, frozen=True, kw_only=True, tag="request_fence"):

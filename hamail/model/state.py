@@ -111,6 +111,11 @@ class NodeState(Struct, frozen=True, kw_only=True):
     quarantine: Term | None = None  # it came back too often: it is given a group only when nobody else can have it
     maintenance: Term | None = None  # hands off this node; its dead-man's switch stays in force
 
+    @property
+    def life(self) -> LogIndex:
+        """The entry with which its present life began, or its last one ended."""
+        return max(self.joined_at, self.fenced_at)
+
 
 class GroupState(Struct, frozen=True, kw_only=True):
     phase: Phase = Phase.IDLE

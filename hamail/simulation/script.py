@@ -326,7 +326,8 @@ class Script:
         machine = self._machine(node)
         if any(machine.running.values()):
             self.world.checker.hazard(Hazard.VOUCHED)
-        self.order(c.FenceConfirmed(target=node, **self._who()))
+        life = self.world.state.node(node).life
+        self.order(c.FenceConfirmed(target=node, life=life, **self._who()))
 
     def _config(self, words: str) -> None:
         given = dict(word.partition("=")[::2] for word in words.split())

@@ -289,6 +289,15 @@ def test_nobody_vouches_for_the_death_of_a_node_that_counts_as_running():
     assert (g.phase, g.evidence) == (Phase.IDLE, Evidence.CONFIRMED)
 
 
+def test_a_word_that_comes_late_says_nothing_of_a_later_life():
+    """It was given, its commit hung, the node came back, got the group and is missed again: it may well run."""
+    state = run(active(), LOST, start=20)
+    life = state.node("n1").life
+    assert apply(state, 30, c.FenceConfirmed(at_ms=0, target="n1", life=life))[1].accepted
+    later, outcome = apply(state, 30, c.FenceConfirmed(at_ms=0, target="n1", life=life - 1))
+    assert not outcome.accepted and "joined again" in outcome.reasons[0] and later.group("mail") == state.group("mail")
+
+
 def test_config_does_not_change_under_a_move():
     state = run(active(), LOST, start=20)
     loose = cluster(requires=Requirement.LEASE)

@@ -69,7 +69,8 @@ def switched_off_and_confirmed(world: "World", node: NodeName, back_ms: float) -
 
     name = where(world, node)
     power_cut(world, name, back_ms)
-    send(world, c.FenceConfirmed(at_ms=world.wall_ms, target=name))
+    life = world.state.node(name).life
+    send(world, c.FenceConfirmed(at_ms=world.wall_ms, target=name, life=life))
 
 
 def _draw_by_hand(d: Dice) -> Parameters:

@@ -114,7 +114,8 @@ class Operators:
         g, at_ms = self._world.state.group(name), self._world.wall_ms
         if g.phase is Phase.BLOCKED and g.owner is not None:
             self._world.power_off(g.owner)
-            self._send(c.FenceConfirmed(at_ms=at_ms, target=g.owner))
+            life = self._world.state.node(g.owner).life
+            self._send(c.FenceConfirmed(at_ms=at_ms, target=g.owner, life=life))
         elif g.phase is not Phase.ACTIVE and (g.failed_on or g.phase in (Phase.FENCING, Phase.IDLE)):
             self._send(c.Clear(at_ms=at_ms, group=name))
 

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 import hamail.core.engine as engine_module
 from hamail.core import apply as apply_module
-from hamail.core import changes_nodes, coordinator, lease, proof, timing
+from hamail.core import changes_nodes, coordinator, lease, timing
 from hamail.core.effects import SaveBarred
 from hamail.core.lead import Lead
 from hamail.core.local import Local
@@ -114,7 +114,7 @@ def late_join_counts(monkeypatch):
     right = changes_nodes.join
 
     def join(d, command):
-        right(d, replace(command, after=proof.newest_life(d.node(command.node))))
+        right(d, replace(command, after=d.node(command.node).life))
 
     monkeypatch.setitem(apply_module.HANDLERS, c.Join, join)
 
