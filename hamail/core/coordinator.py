@@ -76,7 +76,8 @@ def _hung(state: ClusterState, facts: Facts, name: GroupName, node: NodeName) ->
     sure = fence_attempts(state, facts, node) or not proof.no_expiry(
         state.spec.groups[name].requires, g, state.node(node), state.maintenance
     )
-    if not sure or not any(x.eligible and x.node != node for x in placement.candidates(state, facts, name)):
+    others = any(x.eligible and x.node != node for x in placement.candidates(state, facts, name))
+    if not sure or not (others or placement.last_resorts(state, facts, name)):
         return []
     hung = c.OwnerStuck(
         at_ms=facts.at_ms,

@@ -76,7 +76,7 @@ def warnings(state: ClusterState, facts: Facts) -> tuple[str, ...]:
     for name in sorted(state.spec.groups):
         g = state.group(name)
         others = [c for c in placement.candidates(state, facts, name) if c.eligible and c.node != g.owner]
-        if g.owner is not None and not others and not policy_warnings.last_resorts(state, facts, name):
+        if g.owner is not None and not others and not placement.last_resorts(state, facts, name):
             found.append(f"{name} has no standby: if {g.owner} fails, mail stops")
         if soon := retries.words(facts, name):
             found.append(f"{policy_warnings.waiting(name, g)}; {soon}")

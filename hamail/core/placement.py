@@ -109,6 +109,13 @@ def _worse(state: ClusterState, group: GroupName, node: NodeName, at_ms: int) ->
     return policy.no_better(state.spec.groups[group], g, node, g.failures[-1].resource, at_ms)
 
 
+def last_resorts(state: ClusterState, facts: Facts, group: GroupName) -> tuple[NodeName, ...]:
+    """Nodes in quarantine that would be given it if its owner were out and nobody else could have it."""
+    g = state.group(group)
+    nodes = (n for n in state.spec.groups[group].nodes if n != g.owner and state.node(n).quarantine is not None)
+    return tuple(n for n in nodes if not _able(state, facts, group, n))
+
+
 def choose(state: ClusterState, facts: Facts, group: GroupName) -> NodeName | None:
     """The node that should get a group that nobody owns; None when no node may have it."""
     best = candidates(state, facts, group)[:1]

@@ -12,20 +12,13 @@ def waiting(group: GroupName, g: GroupState) -> str:
     return f"{group} could not be started anywhere" if g.failed_on else f"{group} waits, for it moved too often"
 
 
-def last_resorts(state: ClusterState, facts: Facts, group: GroupName) -> tuple[NodeName, ...]:
-    """Nodes in quarantine that would be given it if nobody else could have it."""
-    g = state.group(group)
-    nodes = (n for n in state.spec.groups[group].nodes if n != g.owner and state.node(n).quarantine is not None)
-    return tuple(n for n in nodes if not placement.unfit(state, facts, group, n))
-
-
 def of_group(state: ClusterState, facts: Facts, name: GroupName) -> list[str]:
     g, spec, found = state.group(name), state.spec.groups[name], []
     full = policy.used_up(spec, g, facts.at_ms)
     if full is not None and full.limit:
         found.append(f"{policy.words(name, full)}: it moves for no failed service; hamailctl clear {name} forgets them")
     able = any(c.eligible and c.node != g.owner for c in placement.candidates(state, facts, name))
-    if g.owner is not None and not able and (last := last_resorts(state, facts, name)):
+    if g.owner is not None and not able and (last := placement.last_resorts(state, facts, name)):
         found.append(f"{name} has no standby but {', '.join(last)}, in quarantine: used only if nobody else can")
     for node, ban in sorted(g.bans.items()):
         found.append(f"{name} is banned from {node}{_term(ban)}")

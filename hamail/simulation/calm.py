@@ -4,13 +4,15 @@ Nothing here is believed: with `Daemon.dense` every tick is made, and one that w
 something is an error (tests/simulation/test_calm.py).
 """
 
-from hamail.core import lease, node
+from hamail.core import expiry, lease, membership, node, returns
 from hamail.core.engine import BARRIER, Engine
 from hamail.core.lead import TRANSFER_PAUSE_MS
 from hamail.core.lease import MS
 from hamail.core.local import Local
 from hamail.model.ids import NodeName
 from hamail.model.state import Phase
+
+NEARER = 0.9  # of the way to the end of something by the wall clock, which may run otherwise than the node's own
 
 
 def calm_until_ns(e: Engine) -> int:
@@ -26,6 +28,8 @@ def calm_until_ns(e: Engine) -> int:
     t = e.timings
     missed = e.missed()
     if missed - e._missed or (e.leading and _accused(e) & {e.state.group(name).owner for name in e.state.spec.groups}):
+        return 0
+    if e.leading and e.voter.past_barrier and _comes_or_goes(e):
         return 0
     dues = [e._beat_ns + t.heartbeat_ms * MS, *e._inflight.values()]
     for name, peer in e.members.peers.items():
@@ -44,7 +48,23 @@ def calm_until_ns(e: Engine) -> int:
         dues += [e.local.fences._check_ns.get(name, 0) for name in _checked_devices(e.local)]
     if e.leading and e.voter.past_barrier and e.lead._better() is not None:
         dues.append(e.lead._transfer_ns + TRANSFER_PAUSE_MS * MS)
+    if e.leading and (end_ms := expiry.next_ms(e.state)) is not None:
+        dues.append(e.now_ns + int(max(0, end_ms - e.at_ms) * NEARER * MS))
     return min(dues)
+
+
+def _comes_or_goes(e: Engine) -> bool:
+    """Is there a node of which the coordinator has yet to note that a majority misses it, or hears it again?"""
+    known = e.lead.returns.missing
+    for name in returns.watched(e.state):
+        if name == e.me:
+            continue
+        suspected = membership.suspected(e.members, name, e.now_ns, e.timings)
+        beat = e.members.peers[name].heartbeat
+        heard = not suspected and beat is not None and beat.ready and name not in e.missed()
+        if (suspected and name not in known) or (heard and name in known):
+            return True
+    return False
 
 
 def _accused(e: Engine) -> set[NodeName]:

@@ -33,6 +33,17 @@ class HandsOff:
         self._under_way |= {(node, name) for name in busy}
 
     def committed(self, before: ClusterState, command: c.AnyCommand) -> None:
+        if not isinstance(command, (*DEEDS, c.Failed, c.RequestMove, c.RequestFence)):
+            return
+        group, what = getattr(command, "group", ""), type(command).__name__
         if before.maintenance.on and isinstance(command, DEEDS):
-            group = getattr(command, "group", "")
-            self._c.found("S14", group, f"{type(command).__name__} is accepted during maintenance")
+            self._c.found("S14", group, f"{what} is accepted during maintenance")
+        if group and before.group(group).maintenance is not None:
+            self._c.found("S14", group, f"{what} is accepted during maintenance of {group}")
+        concerned = getattr(command, "target", "") or getattr(command, "node", "")
+        owner = before.group(group).owner or ""
+        for node in {concerned, owner}:
+            if node and before.node(node).maintenance is not None:
+                self._c.found("S14", group, f"{what} is accepted during maintenance of {node}")
+        if isinstance(command, c.Grant) and command.node in before.group(group).bans:
+            self._c.found("S14", group, f"{group} is granted to {command.node}, from which it is banned")

@@ -93,8 +93,23 @@ class Operators:
         for name, node in state.nodes.items():
             if node.standby:
                 self._send(c.SetStandby(at_ms=at_ms, node=name, standby=False))
+        if self._world.peace:
+            self._lift_policies()
         for name in state.spec.groups:
             self._see_to(name)
+
+    def _lift_policies(self) -> None:
+        """What would end by itself, but perhaps by a wall clock that was put years ahead."""
+        state, at_ms = self._world.state, self._world.wall_ms
+        for name, node in state.nodes.items():
+            if node.maintenance is not None:
+                self._send(c.HandsOff(at_ms=at_ms, on=False, node=name))
+        for name in state.spec.groups:
+            g = state.group(name)
+            if g.maintenance is not None:
+                self._send(c.HandsOff(at_ms=at_ms, on=False, group=name))
+            for node_name in g.bans:
+                self._send(c.LiftBan(at_ms=at_ms, group=name, node=node_name))
 
     def _see_to_disks(self) -> None:
         """A hamaild that has given up on what its disk holds, where the disk is said to work."""
