@@ -1,7 +1,7 @@
 """Commands that change something. Each tells what it did, or why not, and ends with the matching exit code."""
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -17,17 +17,17 @@ from hamail.cli.app import (
     pass_app,
     yes_option,
 )
-from hamail.cli.words import listed, took
+from hamail.cli.words import listed
 
 if TYPE_CHECKING:
     from hamail.control.api import Done
-    from hamail.model.state import ClusterState, Move
+    from hamail.model.preflight import PhaseBudget
+    from hamail.model.state import ClusterState
     from hamail.model.status import NodeView, Status
 
 MOVE_TIMEOUT_MS = 120_000
 FENCE_TIMEOUT_MS = 180_000
 MAINTENANCE_TIMEOUT_MS = 20_000
-STORY_MAX = 10  # sentences that tell how a move failed
 
 no_wait_option = click.option("--no-wait", is_flag=True, help="Return as soon as the order is accepted.")
 
@@ -50,70 +50,15 @@ def report(app: App, done: "Done", result: str, **more: Any) -> None:
         app.emit({"schema": JSON_SCHEMA, **body, **more})
 
 
-@click.command(
-    short_help="Move a group to another node.",
-    epilog=examples(
-        "hamailctl switchover mail",
-        'hamailctl switchover mail --to n2 --reason "kernel update of n1" --yes',
-    ),
-)
-@click.argument("group")
-@click.option("--to", metavar="NODE", help="Where to; without it the best node is taken.")
-@order_options
-@yes_option
-@timeout_option(MOVE_TIMEOUT_MS)
-@json_option
-@pass_app
-def switchover(app: App, group: str, to: str | None, reason: str, request: str, yes: bool, timeout_ms: int) -> None:
-    """Move GROUP to another node, in order. If it cannot start there it goes back."""
-    client = app.client
-    if not request:  # a retry is not checked again: it may have been carried out already
-        check = client.check_move(group, to)
-        if check.reasons:
-            app.end(Exit.REFUSED, f"{group} cannot be moved now", check.reasons)
-        app.say(f"{group}: {check.source or 'nowhere'} -> {check.target}; {check.target} is able to run it.")
-        app.confirm(f"Stop {group} on {check.source or 'nowhere'} and start it on {check.target}?", yes)
-    done = client.request_move(group, to, reason, request)
-    if not done.move:
-        report(app, done, "accepted")
-        app.say(f"accepted (request {done.request}); the move is not in the history any more")
-        return
-    from hamail.cli.follow import follow_move
-
-    try:
-        move = follow_move(app, done.move, timeout_ms)
-    except KeyboardInterrupt:
-        still_running(app, done, f"move {done.move} of {group}")
-    if move is None:
-        still_running(app, done, f"move {done.move} of {group}")
-    finish(app, done, move)
-
-
-def still_running(app: App, done: "Done", what: str) -> None:
+def still_running(app: App, done: "Done", what: str, move: int = 0) -> NoReturn:
+    """Whoever watched it has left, or has waited long enough; it goes on."""
     hint = f"Watch it: hamailctl events -f    or again: {again(app, done.request)}"
+    if move:
+        hint += f"\nSteps: hamailctl history {move}    Turn it back: hamailctl cancel {move}"
     app.end(Exit.UNKNOWN, f"{what} was ordered and is still under way", request=done.request, hint=hint)
 
 
-def finish(app: App, done: "Done", move: "Move | None") -> None:
-    from hamail.cli import moves_view
-
-    assert move is not None
-    length = moves_view.length_ms(move)
-    if move.result == "done":
-        report(app, done, "done", move=moves_view.as_json(move))
-        app.say(f"{move.group} is active on {move.target}" + (f" after {took(length)}" if length else ""), "bold green")
-        return
-    story = [e.sentence for e in app.client.events(move.id - 1).events if e.group == move.group][-STORY_MAX:]
-    if app.json:
-        report(app, done, move.result, move=moves_view.as_json(move), reasons=story)
-        raise SystemExit(int(Exit.FAILED))
-    view = next((g for g in app.client.status().groups if g.name == move.group), None)
-    where = f"; it is {view.phase.value} on {view.owner or 'no node'}" if view is not None else ""
-    hint = f"Steps: hamailctl history {move.id}    Reasons: hamailctl why {move.group}"
-    app.end(Exit.FAILED, f"the move of {move.group} {WORDS[move.result]}{where}", story, done.request, hint)
-
-
-WORDS = {"rolled back": "was rolled back", "failed": "failed"}
+ENDED_BADLY = ("rolled back", "cancelled", "failed")
 
 
 @click.command(
@@ -122,6 +67,7 @@ WORDS = {"rolled back": "was rolled back", "failed": "failed"}
 )
 @click.argument("node")
 @order_options
+@click.option("--dry-run", is_flag=True, help="Show what was looked at, and do nothing.")
 @click.option("--force", is_flag=True, help="Also when a group has nowhere to go. It is then stopped!")
 @yes_option
 @no_wait_option
@@ -129,29 +75,48 @@ WORDS = {"rolled back": "was rolled back", "failed": "failed"}
 @json_option
 @pass_app
 def standby(
-    app: App, node: str, reason: str, request: str, force: bool, yes: bool, no_wait: bool, timeout_ms: int
+    app: App,
+    node: str,
+    reason: str,
+    request: str,
+    dry_run: bool,
+    force: bool,
+    yes: bool,
+    no_wait: bool,
+    timeout_ms: int,
 ) -> None:
     """Move everything away from NODE and let it take over nothing, until `unstandby`."""
     client = app.client
     state = client.state()
     owned = [name for name in sorted(state.groups) if state.group(name).owner == node]
-    if owned and not request:
-        app.confirm(f"{node} owns {listed(owned)}. Move {'it' if len(owned) == 1 else 'them'} away?", yes)
+    budget: Sequence[PhaseBudget] = ()
+    if not request or dry_run:
+        from hamail.cli.preflight_view import decide
+        from hamail.control.moves_client import MovesClient
+
+        found = MovesClient(client).preflight("standby", node)
+        budget = found.budget
+        question = f"{node} owns {listed(owned)}. Move {'it' if len(owned) == 1 else 'them'} away?" if owned else ""
+        error = f"{node} cannot be put into standby now"
+        decide(app, found, error, question, yes=yes or not owned, force=force, dry_run=dry_run)
     done = client.set_standby(node, True, reason, force, request)
     app.say(f"{node} is on standby.")
     if state.maintenance.on and owned:
         app.say("Maintenance is on: nothing moves before it ends.", "yellow")
     elif owned and not no_wait:
-        _wait_gone(app, done, node, owned, timeout_ms)
+        _wait_gone(app, done, node, owned, timeout_ms, budget)
     report(app, done, "done", moved=owned if not no_wait else [])
 
 
-def _wait_gone(app: App, done: "Done", node: str, owned: list[str], timeout_ms: int) -> None:
-    from hamail.cli.follow import follow_state
+def _wait_gone(
+    app: App, done: "Done", node: str, owned: list[str], timeout_ms: int, budget: "Sequence[PhaseBudget]"
+) -> None:
+    from hamail.cli.follow import follow_state, now_ms
+    from hamail.cli.progress import Progress
 
     def failures(state: "ClusterState") -> list[str]:
         ended = (m for m in state.moves if m.id >= done.index and m.group in owned)
-        return [f"{m.group}: {m.result}" for m in ended if m.result in WORDS]
+        return [m.detail or f"{m.group}: {m.result}" for m in ended if m.result in ENDED_BADLY]
 
     def stranded() -> list[str]:
         """Groups that stay down: nobody has them, and nobody may."""
@@ -160,10 +125,15 @@ def _wait_gone(app: App, done: "Done", node: str, owned: list[str], timeout_ms: 
 
     def over(state: "ClusterState") -> bool:
         left = [g for g in owned if state.group(g).owner == node or state.group(g).phase != "active"]
+        stopping = [g for g in left if state.group(g).owner == node]
+        words = f"{node} stops {listed(stopping)}" if stopping else f"{listed(left)}: started elsewhere"
+        progress.phase("stop" if stopping else "start", words)
         return not left or bool(failures(state)) or set(left) <= set(stranded())
 
+    progress = Progress(now_ms, budget)
     try:
-        finished = follow_state(app, done.index, timeout_ms, over, skip=done.index)
+        with progress.shown(app):
+            finished = follow_state(app, done.index, timeout_ms, over, skip=done.index)
     except KeyboardInterrupt:
         finished = False
     what = listed(owned)
@@ -342,4 +312,4 @@ def fence_confirm(app: App, node: str, typed: str | None, reason: str, request: 
     app.say(f"Noted: {node} is off. What it held may start elsewhere. See: hamailctl events -f")
 
 
-COMMANDS: Iterable[click.Command] = (switchover, standby, unstandby, maintenance, clear, fence)
+COMMANDS: Iterable[click.Command] = (standby, unstandby, maintenance, clear, fence)

@@ -1,12 +1,14 @@
 """Watch an order take its course, until it is over or the time is up."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from hamail.cli import moves_view
 from hamail.cli.app import App
+from hamail.cli.progress import Progress, phase_of
 from hamail.control.client import ControlClient, Failed, SurelyNotDone
 from hamail.model.ids import LogIndex
+from hamail.model.preflight import PhaseBudget
 from hamail.model.state import ClusterState, Event, Move, Stamp
 
 POLL_MS = 500  # stamps may come without an event
@@ -32,8 +34,14 @@ def changes(client: ControlClient, after: LogIndex, timeout_ms: int) -> Iterator
         yield page.events
 
 
-def follow_move(app: App, move_id: LogIndex, timeout_ms: int) -> Move | None:
+def follow_move(app: App, move_id: LogIndex, timeout_ms: int, budget: Sequence[PhaseBudget] = ()) -> Move | None:
     """Print the points of a move as they are passed. The move as it ended; None when it runs longer."""
+    progress = Progress(now_ms, budget)
+    with progress.shown(app):
+        return _until_over(app, move_id, timeout_ms, progress)
+
+
+def _until_over(app: App, move_id: LogIndex, timeout_ms: int, progress: Progress) -> Move | None:
     client = app.client
     shown: set[str] = set()
     move: Move | None = None
@@ -44,6 +52,7 @@ def follow_move(app: App, move_id: LogIndex, timeout_ms: int) -> Move | None:
         except (Failed, SurelyNotDone):
             continue
         _show(app, move, shown)
+        progress.phase(*phase_of(move))
         if move.result != "running":
             ended_ms = ended_ms or now_ms()
             answered = Stamp.ANSWERED in move.stamps or move.result != "done"
@@ -58,6 +67,11 @@ def _show(app: App, move: Move, shown: set[str]) -> None:
         if stamp not in shown:
             shown.add(stamp)
             app.say(f"  {'+' + str(at_ms - first):>7} ms  {moves_view.words(move, stamp)}")
+    trouble = [f"{node} {why}" for node, why in move.failures.items()] + ([move.cancelled] if move.cancelled else [])
+    for words in trouble:
+        if words not in shown:
+            shown.add(words)
+            app.say(f"  {'!':>10}  {words}", "yellow")
 
 
 def follow_state(

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hamail.cli import act, config, drill, history, look, plan, probe, status
+from hamail.cli import act, config, drill, history, look, moves, plan, probe, status
 from hamail.cli.app import App, Exit, end_with, examples
 from hamail.cli.doctor import doctor
 from hamail.cli.pki import pki
@@ -68,6 +68,7 @@ for _command in (
     token,
     pki,
     status.status,
+    *moves.COMMANDS,
     *act.COMMANDS,
     *history.COMMANDS,
     plan.plan,

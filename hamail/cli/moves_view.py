@@ -13,7 +13,13 @@ from hamail.cli.words import clock, moment, took
 from hamail.model.state import Move, Stamp, Trigger
 
 DIM = "dim"
-RESULT_STYLE = {"done": "green", "failed": "bold red", "rolled back": "yellow", "running": "cyan"}
+RESULT_STYLE = {
+    "done": "green",
+    "failed": "bold red",
+    "rolled back": "yellow",
+    "cancelled": "yellow",
+    "running": "cyan",
+}
 WORDS = {
     Stamp.DETECTED: "detected",
     Stamp.DECIDED: "decided",
@@ -208,6 +214,7 @@ def as_json(move: Move) -> dict[str, object]:
         "reason": move.reason,
         "started_at_ms": move.started_at_ms,
         "result": move.result,
+        "detail": move.detail,
         "request": move.request,
         "evidence": move.evidence,
         "epoch": move.epoch,

@@ -15,9 +15,11 @@ from hamail.control.views import answer, known_group, known_node, parameters
 from hamail.model import commands
 from hamail.model.commands import AnyCommand
 from hamail.model.ids import NodeName, RequestId
+from hamail.model.preflight import Preflight, PreflightAsk
 from hamail.model.status import NodeView
 
 BODY_TIMEOUT_S = 10.0
+FORCE = "--force goes on in spite of these warnings"
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 
@@ -44,9 +46,9 @@ class Actions:
         body = await read(request, api.MoveCheckRequest)
         state = self._backend.state()
         group = known_group(state, body.group)
-        target, reasons = self._preflight(group, body.to)
-        owner = state.group(group).owner
-        return answer(MoveCheck(group=group, source=owner, target=target, reasons=reasons))
+        found = self._look(PreflightAsk(order="switchover", group=group, to=body.to))
+        reasons = (*found.refusals, *found.warnings)
+        return answer(MoveCheck(group=group, source=found.source, target=found.target, reasons=reasons))
 
     async def move(self, request: web.Request) -> web.Response:
         body = await read(request, api.MoveRequest)
@@ -54,9 +56,10 @@ class Actions:
         def prepare(order: RequestId) -> AnyCommand:
             state = self._backend.state()
             group = known_group(state, body.group)
-            target, reasons = self._preflight(group, body.to)
-            if reasons or target is None:
-                raise errors.refused(f"{group} cannot be moved now", reasons, order)
+            found = self._look(PreflightAsk(order="switchover", group=group, to=body.to))
+            target = found.target
+            refuse(found, body.force, f"{group} cannot be moved now", order)
+            assert target is not None, "a preflight without a target refuses"
             return commands.RequestMove(
                 at_ms=self._backend.now_ms(),
                 request=order,
@@ -69,13 +72,10 @@ class Actions:
 
         return await self._order(request, body, prepare)
 
-    def _preflight(self, group: str, to: NodeName | None) -> tuple[NodeName | None, tuple[str, ...]]:
-        if to is not None:
-            known_node(self._backend.state(), to)
-        target, reasons = self._backend.preflight_move(group, to)
-        if target is None and not reasons:
-            reasons = ("no node can take it over",)
-        return target, reasons
+    def _look(self, ask: PreflightAsk) -> Preflight:
+        if ask.to is not None:
+            known_node(self._backend.state(), ask.to)
+        return self._backend.preflight(ask)
 
     async def standby(self, request: web.Request) -> web.Response:
         body = await read(request, api.StandbyRequest)
@@ -85,8 +85,9 @@ class Actions:
             node = known_node(state, body.node)
             if state.spec.nodes[node].witness:
                 raise errors.refused(f"{node} is a witness: it never owns a group", (), order)
-            if body.standby and not body.force and not state.maintenance.on:  # in maintenance nothing moves at once
-                self._refuse_if_stuck(node, order)
+            if body.standby and not state.maintenance.on:  # in maintenance nothing moves at once
+                found = self._look(PreflightAsk(order="standby", node=node))
+                refuse(found, body.force, f"{node} owns what no other node can take over", order)
             return commands.SetStandby(
                 at_ms=self._backend.now_ms(),
                 request=order,
@@ -97,16 +98,6 @@ class Actions:
             )
 
         return await self._order(request, body, prepare)
-
-    def _refuse_if_stuck(self, node: NodeName, order: RequestId) -> None:
-        state = self._backend.state()
-        stuck: list[str] = []
-        for group in sorted(state.spec.groups):
-            if state.group(group).owner == node:
-                _, reasons = self._preflight(group, None)
-                stuck += [f"{group}: {reason}" for reason in reasons]
-        if stuck:
-            raise errors.refused(f"{node} owns what no other node can take over", tuple(stuck), order)
 
     async def maintenance(self, request: web.Request) -> web.Response:
         body = await read(request, api.MaintenanceRequest)
@@ -214,6 +205,14 @@ class Actions:
                 why = "; ".join((error.problem.error, *error.problem.reasons))
                 self._backend.note_refusal(error.problem.request, actor(request), body.reason, what, group, why)
             raise
+
+
+def refuse(found: Preflight, force: bool, error: str, order: RequestId) -> None:
+    """Raises ApiError when the preflight forbids it. Only warnings can be overruled."""
+    if found.refusals:
+        raise errors.refused(error, found.refusals, order)
+    if found.warnings and not force:
+        raise errors.refused(f"{error}; {FORCE}", found.warnings, order)
 
 
 def words_of(body: Request) -> str:

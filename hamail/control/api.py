@@ -35,6 +35,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class MoveRequest(Request, frozen=True, kw_only=True):
     group: GroupName
     to: NodeName | None = None  # None: the best node
+    force: bool = False  # also when the preflight warns
 
 
 class StandbyRequest(Request, frozen=True, kw_only=True):

@@ -120,7 +120,7 @@ class ControlClient:
 
     def why(self, target: str) -> api.Why:
         """Of a group, or of the event or move with this number."""
-        return self._get(f"why/{_part(target)}", api.Why)
+        return self._get(f"why/{part(target)}", api.Why)
 
     def situation(self) -> Situation:
         return self._get("situation", Situation)
@@ -154,9 +154,14 @@ class ControlClient:
         return self._call("POST", path, body, body.request, self._timeout_ms, _typed(Done))
 
     def request_move(
-        self, group: GroupName, to: NodeName | None = None, reason: str = "", request: RequestId = ""
+        self,
+        group: GroupName,
+        to: NodeName | None = None,
+        reason: str = "",
+        request: RequestId = "",
+        force: bool = False,
     ) -> Done:
-        return self.order("moves", api.MoveRequest(group=group, to=to, reason=reason, request=request))
+        return self.order("moves", api.MoveRequest(group=group, to=to, reason=reason, request=request, force=force))
 
     def set_standby(
         self, node: NodeName, standby: bool, reason: str = "", force: bool = False, request: RequestId = ""
@@ -183,6 +188,10 @@ class ControlClient:
     ) -> Done:
         body = api.ConfigRequest(source=source, expected_revision=expected_revision, reason=reason, request=request)
         return self.order("config", body)
+
+    def get(self, path: str, answer: type[T]) -> T:
+        """GET `path` (below the version): for the clients of single topics beside this one."""
+        return self._get(path, answer)
 
     # --- the wire ------------------------------------------------------------------------------------------------
 
@@ -298,5 +307,5 @@ def _text(raw: bytes) -> str:
     return raw.decode()
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
     return quote(name, safe="", errors="replace")  # words of a command line may be any bytes

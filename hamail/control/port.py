@@ -5,6 +5,7 @@ from typing import Protocol
 from hamail.control.api import Why
 from hamail.model.commands import AnyCommand, Outcome, Unknown
 from hamail.model.ids import GroupName, LogIndex, NodeName, RequestId
+from hamail.model.preflight import Preflight, PreflightAsk
 from hamail.model.report import NodeReport
 from hamail.model.situation import Situation
 from hamail.model.spec import ClusterSpec
@@ -36,8 +37,11 @@ class Backend(Protocol):
     def situation(self) -> Situation:
         """All that decisions are made from, as this node knows it."""
 
-    def preflight_move(self, group: GroupName, target: NodeName | None) -> tuple[NodeName | None, tuple[str, ...]]:
-        """The node that a move would go to (chosen when `target` is None) and the reasons to refuse it, if any."""
+    def preflight(self, ask: PreflightAsk, report: NodeReport | None = None) -> Preflight:
+        """What is found before an order. Group, nodes and the order exist; `report` is the target's word, if any."""
+
+    async def report_of(self, node: NodeName) -> NodeReport | str:
+        """What a node sees of its machine and its links, asked now; or why there is nothing."""
 
     def check_config(self, source: str) -> tuple[ClusterSpec | None, tuple[str, ...], tuple[str, ...]]:
         """Read TOML: the spec (None when there are problems), the problems, and the changes against the applied one."""

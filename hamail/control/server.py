@@ -20,6 +20,7 @@ from hamail.control.actions import Actions, peer_behind
 from hamail.control.api import BODY_BYTES_MAX, PREFIX, WAIT_MS_MAX
 from hamail.control.errors import ApiError
 from hamail.control.insight import Insight
+from hamail.control.moves import MoveOrders
 from hamail.control.orders import SUBMIT_TIMEOUT_MS, Orders
 from hamail.control.peer import gid_of, user_name
 from hamail.control.port import Backend
@@ -65,6 +66,7 @@ class ControlServer:
                 *Views(backend).routes(),
                 *Actions(backend, orders).routes(),
                 *Practice(backend, orders).routes(),
+                *MoveOrders(backend, orders).routes(),
                 *ReportViews(backend).routes(),
                 *Insight(backend).routes(),
             ]

@@ -22,7 +22,6 @@ from hamail.model.state import (
     Trigger,
 )
 
-
 DETAIL_CHARS_MAX = 300
 
 

@@ -10,7 +10,7 @@ from hamail.core import budget, placement, preflight_source, preflight_target, s
 from hamail.core.changes_restart import STALE_MS
 from hamail.core.facts import Facts
 from hamail.model.ids import GroupName, NodeName, ResourceName
-from hamail.model.preflight import Check, PhaseBudget, Preflight, Verdict
+from hamail.model.preflight import Check, PhaseBudget, Preflight, PreflightAsk, Verdict
 from hamail.model.report import NodeReport
 from hamail.model.state import ClusterState, Phase
 from hamail.model.timings import Timings
@@ -58,7 +58,7 @@ def failover(
     return _done("failover", checks, group=group, source=g.owner, target=target, budget=phases, loss=loss, proof=words)
 
 
-def standby(state: ClusterState, facts: Facts, t: Timings, node: NodeName) -> Preflight:
+def standby(state: ClusterState, facts: Facts, node: NodeName) -> Preflight:
     n = state.node(node)
     checks = []
     if state.spec.nodes[node].witness:
@@ -107,6 +107,21 @@ def restart(state: ClusterState, facts: Facts, t: Timings, group: GroupName, res
     limit_ms = sum(both) if len(both) == len(meant) and both else None
     phases = (PhaseBudget(phase="restart", limit_ms=limit_ms),)
     return _done("restart", checks, group=group, resource=resource, source=g.owner, target=g.owner, budget=phases)
+
+
+def look(
+    state: ClusterState, facts: Facts, t: Timings, ask: PreflightAsk, report: NodeReport | None = None
+) -> Preflight:
+    """Whatever the order is."""
+    match ask.order:
+        case "switchover":
+            return switchover(state, facts, t, ask.group, ask.to, report)
+        case "failover":
+            return failover(state, facts, t, ask.group, ask.to, report)
+        case "standby":
+            return standby(state, facts, ask.node)
+        case _:
+            return restart(state, facts, t, ask.group, ask.resource)
 
 
 def best(state: ClusterState, facts: Facts, group: GroupName) -> NodeName | None:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from hamail import __version__
 from hamail.control.api import GIVEN, Why
 from hamail.control.port import NotProposed
-from hamail.core import account, explain, placement, record
+from hamail.core import account, explain, placement, preflight, record
 from hamail.core.changes_orders import NODES_ARE_FIXED
 from hamail.core.facts import Facts
 from hamail.core.provenance import operator_refusal
@@ -18,10 +18,11 @@ from hamail.daemon.reports import Reports
 from hamail.daemon.shell import Shell, wall_ms
 from hamail.model.commands import Annotate, AnyCommand, Outcome, Unknown
 from hamail.model.ids import GroupName, LogIndex, NodeName, RequestId
+from hamail.model.preflight import Preflight, PreflightAsk
 from hamail.model.report import NodeReport
 from hamail.model.situation import MOVES_TOLD, SITUATION_SCHEMA, Situation
 from hamail.model.spec import ClusterSpec
-from hamail.model.state import ClusterState, Phase
+from hamail.model.state import ClusterState
 from hamail.model.status import STATUS_SCHEMA, GroupView, NodeView, Status
 from hamail.model.timings import Timings
 
@@ -83,25 +84,11 @@ class DaemonBackend:
             behind_ms=facts.behind_ms,
         )
 
-    def preflight_move(self, group: GroupName, target: NodeName | None) -> tuple[NodeName | None, tuple[str, ...]]:
-        state, facts = self.state(), self._engine.facts()
-        g = state.group(group)
-        if state.maintenance.on:
-            return target, ("the cluster is in maintenance: hamailctl maintenance off",)
-        if g.phase not in (Phase.ACTIVE, Phase.STARTING, Phase.IDLE):
-            return target, (f"{group} is {g.phase} just now: {g.sentence}",)
-        if target is not None:
-            if target == g.owner:
-                return target, (f"{target} already owns {group}",)
-            why_not = placement.refusal(state, facts, group, target)
-            return target, (why_not,) if why_not else ()
-        candidates = [c for c in placement.candidates(state, facts, group) if c.node != g.owner]
-        for c in candidates:
-            if c.eligible:
-                return c.node, ()
-        listed = state.spec.groups[group].nodes
-        reasons = tuple(f"{c.node}: {c.reason}" for c in candidates if c.node in listed)
-        return None, reasons or (f"{group} has no other node",)
+    def preflight(self, ask: PreflightAsk, report: NodeReport | None = None) -> Preflight:
+        return preflight.look(self.state(), self._engine.facts(), self.timings(), ask, report)
+
+    async def report_of(self, node: NodeName) -> NodeReport | str:
+        return await self._reports.of(node)
 
     def check_config(self, source: str) -> tuple[ClusterSpec | None, tuple[str, ...], tuple[str, ...]]:
         from hamail.config import ConfigError, diff, parse_cluster

@@ -85,6 +85,13 @@ class Reports:
         reports = {name: answer for name, answer in found.items() if isinstance(answer, NodeReport)}
         return reports, {name: answer for name, answer in found.items() if isinstance(answer, str)}
 
+    async def of(self, node: NodeName) -> NodeReport | str:
+        """The report of one node, or why there is none."""
+        if node == self._engine.me:
+            return await self.own()
+        known = node in self._engine.members.peers
+        return await self._of(node) if known else f"{node} is not a node of this cluster"
+
     async def own(self) -> NodeReport:
         """This node's; whoever asks while one is being made gets the same."""
         if self._report is None or self._report.done():

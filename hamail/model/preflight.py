@@ -30,6 +30,14 @@ class PhaseBudget(Struct, frozen=True, kw_only=True):
     limit_ms: int | None = None  # after this long it is given up; None: as the agents' own time-outs say
 
 
+class PreflightAsk(Struct, frozen=True, kw_only=True):
+    order: str  # switchover | failover | standby | restart
+    group: GroupName = ""  # all but standby
+    node: NodeName = ""  # standby
+    to: NodeName | None = None  # switchover, failover; None: the best node
+    resource: ResourceName = ""  # restart; "": every one
+
+
 class Preflight(Struct, frozen=True, kw_only=True):
     order: str  # switchover | failover | standby | restart
     group: GroupName = ""  # standby: ""

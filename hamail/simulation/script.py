@@ -309,8 +309,14 @@ class Script:
         """No order of the past has a say in what happens to the group from now on."""
         state = self.world.state
         g = state.group(group)
-        left = {"target": g.target, "failed_on": g.failed_on, "move": g.move, "bans": g.bans, "restart": g.restart}
-        left |= {"scheduled": tuple(s for s in state.scheduled if s.group == group)}
+        left: dict[str, object] = {
+            "target": g.target,
+            "failed_on": g.failed_on,
+            "move": g.move,
+            "bans": g.bans,
+            "restart": g.restart,
+        }
+        left["scheduled"] = tuple(s for s in state.scheduled if s.group == group)
         if any(left.values()):
             raise ScriptError(f"left behind: {left}")
 

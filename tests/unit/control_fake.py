@@ -18,6 +18,8 @@ from hamail.control.server import ControlServer
 from hamail.core import account
 from hamail.core.timing import derive
 from hamail.model import commands as c
+from hamail.model.orders import RestartOrder, ScheduledMove
+from hamail.model.preflight import Check, PhaseBudget, Preflight, Verdict
 from hamail.model.situation import SITUATION_SCHEMA, NodeFacts, Situation
 from hamail.model.spec import ClusterSpec, FenceDeviceSpec, GroupSpec, NodeSpec, ResourceSpec
 from hamail.model.state import (
@@ -110,6 +112,11 @@ class FakeBackend:
         self.node_changes: dict[str, dict] = {}
         self.group_changes: dict = {}
         self.status_changes: dict = {}
+        self.checks: tuple = (
+            Check(name="target", verdict=Verdict.GOOD, reason="n2 is heard, has joined and is ready"),
+        )
+        self.loss = ("open client sessions end, and clients connect again; nothing that was acknowledged is lost",)
+        self.restart_end = "n1 has restarted every resource of mail."
         self.fate: list = []  # outcomes for the next submits, instead of carrying out
         self.submitted: list = []
         self.submit_delay_s = 0.0
@@ -120,6 +127,7 @@ class FakeBackend:
             ("done", Phase.ACTIVE, 3),
         ]  # fmt: skip
         self.move_result = "done"
+        self.move_detail = ""
         self.move_end = "n2 has started mail: every resource is up"
         self.maintenance_acks = ("n1", "n2")
         self.still_suspended: tuple[str, ...] = ()
@@ -195,13 +203,31 @@ class FakeBackend:
             state=msgspec.structs.replace(self.st, events=(), requests=()), heard=heard,
         )  # fmt: skip
 
-    def preflight_move(self, group, target):
-        owner = self.st.group(group).owner
-        chosen = target or next((n for n in self.st.spec.groups[group].nodes if n != owner), None)
-        if chosen == owner:
-            return chosen, (f"{group} is on {owner} already",)
-        reasons = self.refusals.get(chosen or "", ())
-        return (None if target is None and reasons else chosen), reasons
+    def preflight(self, ask, report=None):
+        groups = [ask.group] if ask.group else [n for n in self.st.spec.groups if self.st.group(n).owner == ask.node]
+        checks, target = list(self.checks), None
+        for name in groups:
+            owner = self.st.group(name).owner
+            target = ask.to or next((n for n in self.st.spec.groups[name].nodes if n != owner), None)
+            if ask.order == "restart":
+                target = owner
+            elif target == owner:
+                checks.append(Check(name="target", verdict=Verdict.BAD, reason=f"{name} is on {owner} already"))
+            bad = Verdict.WARNING if ask.order == "standby" else Verdict.BAD
+            prefix = f"{name}: " if ask.order == "standby" else ""
+            reasons = self.refusals.get(target or "", ()) if not self.st.maintenance.on else ()
+            checks += [Check(name="target", verdict=bad, reason=f"{prefix}{reason}") for reason in reasons]
+        return Preflight(
+            order=ask.order, group=ask.group, node=ask.node, resource=ask.resource,
+            source=ask.node or self.st.group(ask.group).owner, target=target, checks=tuple(checks), loss=self.loss,
+            proof="a confirmed fence of n1 (ipmi)" if ask.order == "failover" else "",
+            budget=(PhaseBudget(phase="stop", usual_ms=310), PhaseBudget(phase="start", usual_ms=490, limit_ms=60_000)),
+            refusals=tuple(x.reason for x in checks if x.verdict is Verdict.BAD),
+            warnings=tuple(x.reason for x in checks if x.verdict is Verdict.WARNING),
+        )  # fmt: skip
+
+    async def report_of(self, node):
+        return "nobody asks here"
 
     def check_config(self, source):
         if self.problems:
@@ -259,6 +285,29 @@ class FakeBackend:
         match command:
             case c.RequestMove():
                 self.start_move(command, index, Trigger.SWITCHOVER, done)
+            case c.RequestFailover():
+                self.start_move(command, index, Trigger.FAILOVER, done)
+            case c.RequestRestart():
+                order = RestartOrder(id=index, resource=command.resource, epoch=18, actor=command.actor)
+                group = msgspec.structs.replace(self.st.group(command.group), restart=order)
+                text = f"n1 is to restart {command.resource or 'every resource'} of {command.group}"
+                self.advance(
+                    groups={command.group: group}, events=self.event("restart ordered", text, group="mail"), **done
+                )
+                self.later(self.end_restart(command.group))
+            case c.ScheduleMove():
+                order = ScheduledMove(
+                    id=index, group=command.group, target=command.target, due_ms=command.due_ms, force=command.force,
+                    actor=command.actor, reason=command.reason, ordered_at_ms=self.now,
+                )  # fmt: skip
+                self.advance(
+                    scheduled=(*self.st.scheduled, order), events=self.event("scheduled", "scheduled", **who), **done
+                )
+            case c.Cancel():
+                left = tuple(s for s in self.st.scheduled if s.id != command.order)
+                self.advance(
+                    scheduled=left, events=self.event("cancel", f"{command.order} is cancelled", **who), **done
+                )
             case c.SetStandby():
                 node = msgspec.structs.replace(self.st.node(command.node), standby=command.standby)
                 text = f"{command.node} is {'on standby' if command.standby else 'available again'}"
@@ -336,7 +385,10 @@ class FakeBackend:
             move = next(m for m in self.st.moves if m.id == index)
             owner = move.source if phase is Phase.STOPPING or self.move_result != "done" else move.target
             new = msgspec.structs.replace(
-                move, stamps={**move.stamps, stamp: self.now}, result=self.move_result if last else "running"
+                move,
+                stamps={**move.stamps, stamp: self.now},
+                result=self.move_result if last else "running",
+                detail=self.move_detail if last else "",
             )
             sentence = self.move_end if phase is Phase.ACTIVE else f"{stamp} on {owner}"
             group = msgspec.structs.replace(
@@ -346,6 +398,12 @@ class FakeBackend:
                 moves=tuple(new if m.id == index else m for m in self.st.moves), groups={move.group: group},
                 events=self.event("step", sentence, group=move.group),
             )  # fmt: skip
+
+    async def end_restart(self, name):
+        await asyncio.sleep(self.step_s)
+        group = msgspec.structs.replace(self.st.group(name), restart=None)
+        kind = "restart failed" if "not restarted" in self.restart_end else "restart done"
+        self.advance(groups={name: group}, events=self.event(kind, self.restart_end, group=name))
 
     async def end_fence(self, target):
         await asyncio.sleep(self.step_s)

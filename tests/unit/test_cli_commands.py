@@ -335,7 +335,7 @@ def test_switchover_shows_each_step_and_the_end(run, backend):
     code, out, _ = run("switchover", "mail", "--reason", "kernel update", "--yes")
     assert code == 0
     assert [line.strip() for line in out.splitlines()] == [
-        "mail: n1 -> n2; n2 is able to run it.",
+        "mail: n1 -> n2",
         f"+0 ms  ordered by {backend.submitted[0].actor}",
         "+310 ms  stopped on n1, verified",
         "+322 ms  granted to n2",
@@ -364,10 +364,11 @@ def test_switchover_asks_first(run, backend):
 
 def test_switchover_rolled_back_is_a_failure_with_the_reason(run, backend):
     backend.move_result = "rolled back"
+    backend.move_detail = "mail was rolled back to n1 because n2 could not start it (postfix: no such user)."
     backend.move_end = "mail could not start on n2 (postfix: no such user) and is back on n1"
     code, _, err = run("switchover", "mail", "--yes")
     assert code == 1
-    assert "the move of mail was rolled back; it is active on n1" in err
+    assert "mail was rolled back to n1 because n2 could not start it (postfix: no such user); it is active on n1" in err
     assert "  - mail could not start on n2 (postfix: no such user) and is back on n1\n" in err
     assert "hamailctl history 21" in err
     backend.move_result = "failed"

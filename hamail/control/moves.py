@@ -1,0 +1,146 @@
+"""Orders about single groups over the control API: preflight, failover, restart, scheduled moves, cancelling."""
+
+import asyncio
+
+from aiohttp import web
+
+from hamail.control import errors
+from hamail.control.actions import Actions, actor, read, refuse
+from hamail.control.api import PREFIX
+from hamail.control.moves_api import (
+    CancelRequest,
+    FailoverRequest,
+    PreflightAnswer,
+    RestartRequest,
+    Scheduled,
+    ScheduleRequest,
+)
+from hamail.control.views import answer, known_group, known_node, parameters
+from hamail.model import commands
+from hamail.model.commands import AnyCommand
+from hamail.model.ids import NodeName, RequestId
+from hamail.model.preflight import PreflightAsk
+from hamail.model.report import NodeReport
+
+REPORT_TIMEOUT_S = 4.0  # the target is asked about its machine; who does not answer is not waited for
+ORDERS = ("switchover", "failover", "standby", "restart")
+
+
+class MoveOrders(Actions):
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get(f"{PREFIX}/preflight/{{order}}/{{subject}}", self.preflight),
+            web.get(f"{PREFIX}/scheduled", self.scheduled),
+            web.post(f"{PREFIX}/failover", self.failover),
+            web.post(f"{PREFIX}/restart", self.restart),
+            web.post(f"{PREFIX}/scheduled", self.schedule),
+            web.post(f"{PREFIX}/cancel", self.cancel),
+        ]
+
+    async def preflight(self, request: web.Request) -> web.Response:
+        query = parameters(request, ("to", "resource"))
+        order, subject = request.match_info["order"], request.match_info["subject"]
+        if order not in ORDERS:
+            raise errors.not_found(f"no preflight of '{order[:40]}'; there is one of {', '.join(ORDERS)}")
+        state = self._backend.state()
+        if order == "standby":
+            ask = PreflightAsk(order=order, node=known_node(state, subject))
+        else:
+            group, to = known_group(state, subject), query.get("to")
+            ask = PreflightAsk(order=order, group=group, to=to, resource=query.get("resource", ""))
+        found = self._look(ask)
+        if found.target is not None and order in ("switchover", "failover") and not found.refusals:
+            report = await self._report(found.target)
+            if report is not None:
+                found = self._backend.preflight(ask, report)
+        return answer(PreflightAnswer(preflight=found))
+
+    async def _report(self, node: NodeName) -> NodeReport | None:
+        try:
+            async with asyncio.timeout(REPORT_TIMEOUT_S):
+                told = await self._backend.report_of(node)
+        except TimeoutError:
+            return None
+        return told if isinstance(told, NodeReport) else NodeReport(at_ms=0, machine_problem=told)
+
+    async def failover(self, request: web.Request) -> web.Response:
+        body = await read(request, FailoverRequest)
+
+        def prepare(order: RequestId) -> AnyCommand:
+            state = self._backend.state()
+            group = known_group(state, body.group)
+            found = self._look(PreflightAsk(order="failover", group=group, to=body.to))
+            refuse(found, body.force, f"{group} cannot be taken from {found.source or 'nobody'} now", order)
+            assert found.target is not None, "a preflight without a target refuses"
+            return commands.RequestFailover(
+                at_ms=self._backend.now_ms(),
+                request=order,
+                actor=actor(request),
+                reason=body.reason,
+                group=group,
+                target=found.target,
+                expected_epoch=state.group(group).epoch,
+            )
+
+        return await self._order(request, body, prepare)
+
+    async def restart(self, request: web.Request) -> web.Response:
+        body = await read(request, RestartRequest)
+
+        def prepare(order: RequestId) -> AnyCommand:
+            state = self._backend.state()
+            group = known_group(state, body.group)
+            found = self._look(PreflightAsk(order="restart", group=group, resource=body.resource))
+            refuse(found, body.force, f"{body.resource or group} cannot be restarted now", order)
+            return commands.RequestRestart(
+                at_ms=self._backend.now_ms(),
+                request=order,
+                actor=actor(request),
+                reason=body.reason,
+                group=group,
+                resource=body.resource,
+                expected_epoch=state.group(group).epoch,
+            )
+
+        return await self._order(request, body, prepare)
+
+    async def scheduled(self, request: web.Request) -> web.Response:
+        parameters(request, ())
+        return answer(Scheduled(scheduled=self._backend.state().scheduled, at_ms=self._backend.now_ms()))
+
+    async def schedule(self, request: web.Request) -> web.Response:
+        body = await read(request, ScheduleRequest)
+        if (body.at_ms > 0) == (body.in_ms > 0) or min(body.at_ms, body.in_ms) < 0:
+            raise errors.bad_request("give either at_ms or in_ms, above 0")
+
+        def prepare(order: RequestId) -> AnyCommand:
+            state, now_ms = self._backend.state(), self._backend.now_ms()
+            group = known_group(state, body.group)
+            if body.to is not None:
+                known_node(state, body.to)
+            return commands.ScheduleMove(
+                at_ms=now_ms,
+                request=order,
+                actor=actor(request),
+                reason=body.reason,
+                group=group,
+                target=body.to,
+                due_ms=body.at_ms or now_ms + body.in_ms,
+                force=body.force,
+            )
+
+        return await self._order(request, body, prepare)
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        body = await read(request, CancelRequest)
+
+        def prepare(order: RequestId) -> AnyCommand:
+            return commands.Cancel(
+                at_ms=self._backend.now_ms(),
+                request=order,
+                actor=actor(request),
+                reason=body.reason,
+                order=body.order,
+            )
+
+        return await self._order(request, body, prepare)
