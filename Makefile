@@ -74,6 +74,9 @@ lab-status: venv ## what is on, and whether the cluster is healthy
 lab-down: venv ## remove every trace of the lab
 	@$(BIN)/python -m tests.lab down
 
+pictures: packages venv ## the screens of the documentation, from a real lab; needs chromium for the drill
+	@$(BIN)/python -m tests.lab.pictures
+
 reference: venv ## docs/reference anew, from the code
 	@$(BIN)/python tools/reference.py
 
