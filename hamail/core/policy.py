@@ -86,6 +86,29 @@ def no_better(spec: GroupSpec, g: GroupState, node: NodeName, resource: Resource
     return ""
 
 
+def stays(
+    group: GroupName,
+    spec: GroupSpec,
+    g: GroupState,
+    node: NodeName,
+    resource: ResourceName,
+    at_ms: int,
+    *,
+    fatal: bool,
+) -> str:
+    """Why a failed resource does not move the group to `node`; empty when it may.
+
+    `fatal`: no restart can help, so the owner is as good as lost for this group: then used-up failovers alone keep it
+    from no node that has not failed it.
+    """
+    if why := no_better(spec, g, node, resource, at_ms):
+        return f"{node} is no better: {why}"
+    full = used_up(spec, g, at_ms)
+    if full is not None and not (fatal and failed_there(spec, g, node, at_ms) is None):
+        return words(group, full)
+    return ""
+
+
 def held_back(state: ClusterState, group: GroupName, node: NodeName, at_ms: int) -> str:
     """Why a group that a failure has brought down waits before it goes to `node`; empty when it does not.
 

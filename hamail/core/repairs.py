@@ -80,19 +80,20 @@ class Repairs:
         spec, g = e.state.spec.groups[n.group], e.state.group(n.group)
         if not any(r.name == n.resource and r.critical for r in spec.resources):
             return f"{n.resource} is not critical"
-        others = [x.node for x in placement.candidates(e.state, e.facts(), n.group) if x.eligible and x.node != e.me]
+        facts = e.facts()
+        others = [x.node for x in placement.candidates(e.state, facts, n.group) if x.eligible and x.node != e.me]
+        if n.fatal:  # here it cannot run at all: a node that comes and goes is better than that
+            others += placement.last_resorts(e.state, facts, n.group)
         if not others:
             return "no other node could take it"
-        if full := policy.used_up(spec, g, e.at_ms):
-            return policy.words(n.group, full)
-        no_better = [policy.no_better(spec, g, node, n.resource, e.at_ms) for node in others]
-        return f"{others[0]} is no better: {no_better[0]}" if all(no_better) else ""
+        kept = [policy.stays(n.group, spec, g, node, n.resource, e.at_ms, fatal=n.fatal) for node in others]
+        return kept[0] if all(kept) else ""
 
     def _tell_held(self, n: a.ResourceFailed, stays: str) -> None:
         """Once, for the history: it would have moved, but for the failure policy."""
         e = self.l.e
         key = (n.group, n.resource)
-        why = stays.partition(":")[0].partition(",")[0]
+        why = stays.partition(":")[0].partition(",")[0]  # without what changes by the second
         if not stays.startswith(n.group) and "no better" not in stays:
             return
         if self._told.get(key) != why:

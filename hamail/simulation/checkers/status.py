@@ -5,7 +5,7 @@ A service that has died is seen at its next monitor, a node that has fallen sile
 
 from typing import TYPE_CHECKING
 
-from hamail.core import membership
+from hamail.core import leaving, membership
 from hamail.core.timing import stretched
 from hamail.model.ids import GroupName, NodeName
 from hamail.model.state import Phase
@@ -60,6 +60,7 @@ class Status:
                 and g.phase is Phase.ACTIVE
                 and owner is not None
                 and not owner.premises.of(group)
+                and not _shown_down(daemon, group)
                 and _well(daemon, owner.name)
                 and world.network.under_way_ns(owner.name, machine.name) < GRACE_NS // 2
             ):
@@ -69,6 +70,12 @@ class Status:
             if here and not blind and group not in engine.local.held:
                 found.append((group, f"nothing of {group} is held here, where it runs"))
         return found
+
+
+def _shown_down(daemon: "Daemon", group: GroupName) -> bool:
+    """Does status show that not every resource is up? It says where the group is, and that it does not work there."""
+    shown = leaving.known_resources(daemon.engine).get(group, {})
+    return any(state != "up" for state in shown.values())
 
 
 def _well(daemon: "Daemon", owner: NodeName) -> bool:
