@@ -6,7 +6,7 @@ LAB ?= lab
 export HAMAIL_LAB := $(LAB)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages check test unit-test model cluster-test demo bench simulate mutants soak fuzz coverage lab exec lab-down lab-status reference deb wheel install lock audit clean
+.PHONY: help venv packages check test unit-test model cluster-test demo bench simulate mutants soak fuzz coverage lab exec lab-down lab-status reference pictures deb wheel install lock audit clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
