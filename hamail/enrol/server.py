@@ -73,7 +73,7 @@ class Server:
         return 0.0 if self._hosts.total() else asyncio.get_running_loop().time() - self._idle_since_s
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host = str((writer.get_extra_info("peername") or ("?",))[0])
+        host = str((writer.get_extra_info("peername") or ("?",))[0]).removeprefix("::ffff:")
         if self._hosts.total() >= CONNECTIONS_MAX or self._hosts[host] >= CONNECTIONS_PER_HOST_MAX:
             writer.close()
             return
