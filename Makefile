@@ -6,7 +6,7 @@ LAB ?= lab
 export HAMAIL_LAB := $(LAB)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages check test unit-test model cluster-test demo bench simulate mutants soak fuzz coverage lab exec lab-down lab-status reference pictures deb wheel install lock audit clean
+.PHONY: schemas diagrams help venv packages check test unit-test model cluster-test demo bench simulate mutants soak fuzz coverage lab exec lab-down lab-status reference pictures deb wheel install lock audit clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -76,6 +76,12 @@ lab-down: venv ## remove every trace of the lab
 
 pictures: packages venv ## the screens of the documentation, from a real lab; needs chromium for the drill
 	@$(BIN)/python -m tests.lab.pictures
+
+schemas: venv ## docs/schemas anew: what every command prints with --json
+	@$(BIN)/python tools/schemas.py
+
+diagrams: venv ## docs/diagrams anew, from the code's own tables
+	@$(BIN)/python tools/diagrams.py
 
 reference: venv ## docs/reference anew, from the code
 	@$(BIN)/python tools/reference.py

@@ -390,7 +390,7 @@ def _abort(app: App) -> None:
         except ControlError as error:
             app.say(f"{order.target} was not switched on ({error.error}): do it by hand.", "bold red")
     if app.json:
-        app.emit({"schema": JSON_SCHEMA, "result": "done", "fault": order.fault, "node": order.target})
+        app.emit({"schema": JSON_SCHEMA, "result": "done", "fault": order.fault, "node": order.target}, "drill-abort")
 
 
 COMMANDS = (drill,)

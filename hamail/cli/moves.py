@@ -243,7 +243,7 @@ def _schedule(app: App, group: str, to: str | None, later: Later, reason: str, r
             app.console.print(render(found))
         if later.dry_run:
             if app.json:
-                app.emit({"schema": JSON_SCHEMA, "preflight": found})
+                app.emit({"schema": JSON_SCHEMA, "preflight": found}, "preflight")
             app.say("Nothing was scheduled (--dry-run). It is looked at again when its time has come.")
             return
         doubts = "As things are now it would be refused. " if found.refusals else ""

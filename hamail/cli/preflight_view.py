@@ -23,7 +23,7 @@ def decide(app: App, found: Preflight, error: str, question: str, *, yes: bool, 
     """Show what was found; end the command where it refuses, or is only asked about; else ask."""
     refused = bool(found.refusals) or (bool(found.warnings) and not force)
     if dry_run and app.json:
-        app.emit({"schema": JSON_SCHEMA, "preflight": found, "would_be_refused": refused})
+        app.emit({"schema": JSON_SCHEMA, "preflight": found, "would_be_refused": refused}, "preflight")
         raise SystemExit(int(Exit.REFUSED if refused else Exit.DONE))
     if not app.json and (dry_run or not yes or found.warnings):
         app.console.print(render(found))
