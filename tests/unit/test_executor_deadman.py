@@ -154,7 +154,7 @@ async def test_group_is_stopped_at_its_soft_deadline(folder):
     fake = FakeWatchdog(folder / "watchdog")
     async with world(folder, fake.watchdog) as w:
         storage = w.resource("storage", agent="hamail:service")
-        await up(w, storage, w.resource("smtp", after=("storage",)), soft_s=0.5, hard_s=2)
+        await up(w, storage, w.resource("smtp", after=("storage",)), soft_s=1.5, hard_s=3)
         soft = w.executor.welcome().groups["mail"].soft_ns
         await w.wait_for(DeadlinePassed)
         assert boottime_ns() - soft < 60_000_000
@@ -169,11 +169,11 @@ async def test_group_is_stopped_at_its_soft_deadline(folder):
 @pytest.mark.root
 async def test_extended_group_lives_on(folder):
     async with world(folder) as w:
-        await up(w, w.resource("smtp"), soft_s=0.3, hard_s=1)
+        await up(w, w.resource("smtp"), soft_s=1, hard_s=2)
         for _round in range(6):
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.3)
             now = boottime_ns()
-            assert w.ask(Extend, group="mail", epoch=1, soft_ns=now + 3 * S // 10, hard_ns=now + S) == ""
+            assert w.ask(Extend, group="mail", epoch=1, soft_ns=now + S, hard_ns=now + 2 * S) == ""
         assert w.executor.welcome().groups["mail"].state == "up"
         assert not [n for n in w.notices if isinstance(n, DeadlinePassed)]
 
@@ -181,7 +181,7 @@ async def test_extended_group_lives_on(folder):
 @pytest.mark.root
 async def test_hung_and_stubborn_services_are_killed_before_the_hard_deadline(folder):
     async with world(folder) as w:
-        await up(w, w.resource("smtp", mode="stop-hang"), w.resource("imap", mode="stubborn"), soft_s=0.4, hard_s=2.4)
+        await up(w, w.resource("smtp", mode="stop-hang"), w.resource("imap", mode="stubborn"), soft_s=1.5, hard_s=3.5)
         hard = w.executor.welcome().groups["mail"].hard_ns
         pids = [w.pid("smtp"), w.pid("imap")]
         await w.wait_for(GroupDown)
