@@ -144,11 +144,14 @@ def _with_names(app: App, findings: "Findings", given: "DoctorConfig", *, servin
     import msgspec
 
     from hamail.doctor import questions, served
-    from hamail.doctor.resolve import Resolver, gather
+    from hamail.doctor.dns_facts import DnsFacts
+    from hamail.doctor.resolve import NoNameServer, Resolver, gather
 
     address, _, port = given.nameserver.partition("#")
     try:
         resolver = Resolver(address, int(port or 53))
+    except NoNameServer as error:
+        return msgspec.structs.replace(findings, dns=DnsFacts(hostname="", down=str(error)))
     except ValueError as error:
         app.end(Exit.USAGE, f"--nameserver {given.nameserver}: {error}")
     hostname = given.hostname or questions.hostname(findings)

@@ -26,15 +26,19 @@ EDNS_BYTES = 1232
 HTTPS_PORT = 443
 
 
+class NoNameServer(Exception):
+    """This machine does not say whom to ask."""
+
+
 class Resolver:
     """A cache over one name server, or the machine's own choice of them."""
 
     def __init__(self, nameserver: str = "", port: int = 53) -> None:
-        """Raises ValueError when `nameserver` is not an address, or this machine names none."""
+        """Raises ValueError when `nameserver` is not an address, NoNameServer when this machine names none."""
         try:
             self._resolver = dns.resolver.Resolver(configure=not nameserver)
         except dns.resolver.NoResolverConfiguration as error:
-            raise ValueError(f"this machine names no name server: {error}") from error
+            raise NoNameServer("this machine names no name server in /etc/resolv.conf") from error
         if nameserver:
             self._resolver.nameservers = [str(ipaddress.ip_address(nameserver))]
             self._resolver.port = port
