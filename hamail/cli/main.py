@@ -6,9 +6,11 @@ from typing import Any
 
 import click
 
-from hamail.cli import act, config, drill, history, look, moves, plan, probe, status
+from hamail.cli import act, config, drill, history, look, moves, plan, policy, probe, status
 from hamail.cli.app import App, Exit, end_with, examples
 from hamail.cli.doctor import doctor
+from hamail.cli.importer import importer
+from hamail.cli.maintenance import maintenance
 from hamail.cli.pki import pki
 from hamail.cli.setup import init, join
 from hamail.cli.token import token
@@ -70,12 +72,15 @@ for _command in (
     status.status,
     *moves.COMMANDS,
     *act.COMMANDS,
+    maintenance,
+    *policy.COMMANDS,
     *history.COMMANDS,
     plan.plan,
     config.config,
     look.timing,
     look.version,
     doctor,
+    importer,
     *probe.COMMANDS,
     *drill.COMMANDS,
 ):
