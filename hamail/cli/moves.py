@@ -191,8 +191,8 @@ def restart(
     ended = _follow_restart(app, done, group, what, budget, timeout_ms)
     if ended.kind != "restart done":
         app.end(Exit.FAILED, ended.sentence, (), done.request, f"How it is now: hamailctl why {group}")
-    report(app, done, "done")
-    app.say(ended.sentence, "bold green")
+    report(app, done, "done", sentence=ended.sentence)
+    app.say(f"{what} was restarted on {ended.node}", "bold green")
 
 
 def _follow_restart(

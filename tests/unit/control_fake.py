@@ -403,7 +403,7 @@ class FakeBackend:
         await asyncio.sleep(self.step_s)
         group = msgspec.structs.replace(self.st.group(name), restart=None)
         kind = "restart failed" if "not restarted" in self.restart_end else "restart done"
-        self.advance(groups={name: group}, events=self.event(kind, self.restart_end, group=name))
+        self.advance(groups={name: group}, events=self.event(kind, self.restart_end, group=name, node="n1"))
 
     async def end_fence(self, target):
         await asyncio.sleep(self.step_s)
