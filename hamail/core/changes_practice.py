@@ -98,7 +98,7 @@ def end_drill(d: Draft, command: c.EndDrill) -> None:
     if d.drill is None:
         raise Rejected("no drill is under way")
     if not d.drill.rehearse:
-        d.event("drill", "Drill: what was done is undone now.", group=d.drill.group, actor=command.actor)
+        d.event("drill", "Drill: it is ended; what can be undone is undone.", group=d.drill.group, actor=command.actor)
     d.drill = None
 
 

@@ -133,6 +133,7 @@ ANYTHING = Policy(
     units=(EVERYTHING,),
     secrets=(EVERYTHING,),
     fence_parameters=(EVERYTHING,),
+    drills=True,
 )
 
 

@@ -281,7 +281,8 @@ class Drill:
         if len(moves) > 1:
             self.notes.append(f"{self.plan.group} moved {len(moves)} times")
         g = state.group(self.plan.group)
-        if self.fault_ms is not None and self.plan.target and g.owner != self.plan.target:
+        either = (self.plan.source,) if self.plan.name == STORAGE_LOSS else ()  # a mount mends it in place as well
+        if self.fault_ms is not None and self.plan.target and g.owner not in (self.plan.target, *either):
             self.notes.append(f"{self.plan.group} is on {g.owner or 'no node'}, not on {self.plan.target}")
         told = [e for e in state.events if e.index > self.first_event][:TOLD_MAX]
         return replace(

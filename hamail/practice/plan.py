@@ -22,7 +22,7 @@ FAULTS = {
     STORAGE_LOSS: Fault.STORAGE_LOSS,
 }
 CUTS_POWER = (NODE_LOSS, NETWORK_LOSS)
-STILL_MS = 60_000  # a group that has just moved is not moved for practice
+STILL_MS = 10_000  # a group that has just moved is not moved for practice
 DEEP_CHECK_MS = 30_000  # how long a lost file system may stay unnoticed while nobody writes
 
 DOORS = {"postfix": "smtp", "dovecot": "imap"}
