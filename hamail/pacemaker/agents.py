@@ -6,7 +6,7 @@ import re
 from hamail.config.duration import format_duration
 from hamail.config.rules.secrets import looks_secret
 from hamail.pacemaker.cib import Primitive
-from hamail.pacemaker.draft import Draft, Kind, Resource
+from hamail.pacemaker.draft import Draft, Kind, Resource, unwritable
 
 OWN_FILE_SYSTEMS = ("ext4", "xfs", "")
 MAIL = {"postfix": "hamail:postfix", "dovecot": "hamail:dovecot"}
@@ -44,6 +44,9 @@ def resource(draft: Draft, primitive: Primitive, name: str) -> Resource | None:
         )
         draft.note(Kind.LEFT_OUT, primitive.id, why)
         return None
+    for key in [key for key, value in made.parameters.items() if unwritable(value)]:
+        del made.parameters[key]
+        draft.note(Kind.LEFT_OUT, primitive.id, f"the value of {key} has control characters in it, or is too long")
     made.origin = primitive.agent
     _meta(draft, primitive, made)
     _operations(draft, primitive, made)

@@ -7,7 +7,7 @@ from hamail.config.rules.fencing import OURS
 from hamail.config.rules.secrets import looks_secret
 from hamail.pacemaker.agents import duration_ms
 from hamail.pacemaker.cib import Cib, Primitive
-from hamail.pacemaker.draft import Device, Draft, Kind, plain_name
+from hamail.pacemaker.draft import Device, Draft, Kind, plain_name, unwritable
 
 SECRETS = "/etc/hamail/secrets"
 LEVEL_MAX = 9
@@ -107,6 +107,8 @@ def _parameter(
     elif key.startswith("pcmk_"):
         if key not in NO_MATTER:
             draft.note(Kind.LEFT_OUT, primitive.id, f"{key}={value} means nothing here")
+    elif unwritable(value):
+        draft.note(Kind.LEFT_OUT, primitive.id, f"the value of {key} has control characters in it, or is too long")
     elif re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", key):
         kept[key] = value
     else:

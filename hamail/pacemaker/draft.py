@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 NAME_CHARS_MAX = 32
+VALUE_CHARS_MAX = 4096
 
 
 class Kind(StrEnum):
@@ -68,6 +69,11 @@ class Draft:
         note = Note(kind, what, why)
         if note not in self.notes:
             self.notes.append(note)
+
+
+def unwritable(value: str) -> bool:
+    """A value that hamail's configuration takes from nobody."""
+    return len(value) > VALUE_CHARS_MAX or not (value.isprintable() or not value)
 
 
 def plain_name(text: str, used: set[str]) -> str:

@@ -215,10 +215,11 @@ def _nodes_of(draft: Draft, cib: Cib, names: dict[str, str], ids: set[str]) -> l
         if c.has_rule or c.node not in wish:
             draft.note(Kind.LEFT_OUT, c.id, "a location constraint with a rule or a pattern: hamail knows nodes only")
             continue
-        wish[c.node] = max(-INFINITY, min(INFINITY, wish[c.node] + c.score))
         if c.id.startswith(("cli-prefer-", "cli-ban-")):
-            why = "is left from `pcs resource move` or `ban`; look whether it is still meant"
+            why = "is left from `pcs resource move` or `ban`, and was not taken over; look whether it was still meant"
             draft.note(Kind.TO_DO, c.id, why)
+            continue
+        wish[c.node] = max(-INFINITY, min(INFINITY, wish[c.node] + c.score))
     allowed = [node for node in names if wish[node] > -INFINITY]
     for node in names:
         if wish[node] <= -INFINITY:
