@@ -14,12 +14,13 @@ from hamail.control.api import Why
 from hamail.control.moves_api import Scheduled
 from hamail.doctor.line import Line
 from hamail.model.ids import GroupName, LogIndex, NodeName, RequestId
+from hamail.model.leaving import Leaving
 from hamail.model.orders import ScheduledMove
 from hamail.model.plan import Plan, Risk
 from hamail.model.practice import DrillRecord, Incident
 from hamail.model.preflight import Preflight
 from hamail.model.situation import Situation
-from hamail.model.state import ConfigRevision, Event, Evidence
+from hamail.model.state import ConfigRevision, Event, Evidence, Term
 from hamail.model.status import Status
 from hamail.model.timings import Timings
 from hamail.practice.report import DrillReport
@@ -102,6 +103,25 @@ class ErrorDocument(Struct, frozen=True, kw_only=True):
     exit_code: int
 
 
+class QuarantineLine(Struct, frozen=True, kw_only=True):
+    node: NodeName
+    returns: int  # how often it was lost and came back within the time that counts
+    quarantine: Term | None
+
+
+class QuarantineDocument(Struct, frozen=True, kw_only=True):
+    """Of `quarantine` without --clear."""
+
+    rule: str
+    nodes: tuple[QuarantineLine, ...]
+
+
+class LeavingDocument(Struct, frozen=True, kw_only=True):
+    """Of `maintenance off --dry-run`."""
+
+    leaving: Leaving
+
+
 class TimingDocument(Struct, frozen=True, kw_only=True):
     timings: Timings
     source: str
@@ -135,6 +155,18 @@ class DoctorDocument(Struct, frozen=True, kw_only=True):
     before_start: bool
     counts: dict[str, int]
     lines: tuple[Line, ...]
+
+
+class ImportNote(Struct, frozen=True, kw_only=True):
+    kind: str  # not carried over | to do | changed
+    what: str
+    why: str
+
+
+class ImportDocument(Struct, frozen=True, kw_only=True):
+    config: str  # the new cluster.toml
+    notes: tuple[ImportNote, ...]
+    file: str | None  # where it was written
 
 
 class InitDocument(Struct, frozen=True, kw_only=True):
@@ -188,7 +220,7 @@ class DrillAbortDocument(Struct, frozen=True, kw_only=True):
 
 ORDERS = (
     "switchover", "failover", "restart", "cancel", "standby", "unstandby", "maintenance", "clear", "fence-node",
-    "fence-confirm",
+    "fence-confirm", "ban", "unban", "quarantine",
 )  # fmt: skip
 DOCUMENTS: dict[str, type[Struct]] = {
     "status": StatusDocument,
@@ -204,10 +236,13 @@ DOCUMENTS: dict[str, type[Struct]] = {
     **dict.fromkeys(ORDERS, OrderDocument),
     "preflight": PreflightDocument,
     "scheduled": Scheduled,
+    "quarantine-list": QuarantineDocument,
+    "leaving": LeavingDocument,
     "config-check": ConfigCheckDocument,
     "config-apply": ConfigApplyDocument,
     "config-show": ConfigShowDocument,
     "doctor": DoctorDocument,
+    "import-pacemaker": ImportDocument,
     "init": InitDocument,
     "join": JoinDocument,
     "token-create": TokenDocument,
