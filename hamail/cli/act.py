@@ -17,7 +17,7 @@ from hamail.cli.app import (
     pass_app,
     yes_option,
 )
-from hamail.cli.words import listed
+from hamail.cli.words import listed, took
 
 if TYPE_CHECKING:
     from hamail.control.api import Done
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 MOVE_TIMEOUT_MS = 120_000
 FENCE_TIMEOUT_MS = 180_000
-MAINTENANCE_TIMEOUT_MS = 20_000
 
 no_wait_option = click.option("--no-wait", is_flag=True, help="Return as soon as the order is accepted.")
 
@@ -63,9 +62,10 @@ ENDED_BADLY = ("rolled back", "cancelled", "failed")
 
 @click.command(
     short_help="Move everything away from a node.",
-    epilog=examples('hamailctl standby n1 --reason "disk swap"', "hamailctl standby n1 --no-wait"),
+    epilog=examples('hamailctl standby n1 --for 2h --reason "disk swap"', "hamailctl standby n1 --no-wait"),
 )
 @click.argument("node")
+@click.option("--for", "for_ms", type=DurationMs(), default=0, help="It ends by itself after this, at most 30d.")
 @order_options
 @click.option("--dry-run", is_flag=True, help="Show what was looked at, and do nothing.")
 @click.option("--force", is_flag=True, help="Also when a group has nowhere to go. It is then stopped!")
@@ -77,6 +77,7 @@ ENDED_BADLY = ("rolled back", "cancelled", "failed")
 def standby(
     app: App,
     node: str,
+    for_ms: int,
     reason: str,
     request: str,
     dry_run: bool,
@@ -85,7 +86,7 @@ def standby(
     no_wait: bool,
     timeout_ms: int,
 ) -> None:
-    """Move everything away from NODE and let it take over nothing, until `unstandby`."""
+    """Move everything away from NODE and let it take over nothing, until `unstandby` or the end of --for."""
     client = app.client
     state = client.state()
     owned = [name for name in sorted(state.groups) if state.group(name).owner == node]
@@ -99,16 +100,16 @@ def standby(
         question = f"{node} owns {listed(owned)}. Move {'it' if len(owned) == 1 else 'them'} away?" if owned else ""
         error = f"{node} cannot be put into standby now"
         decide(app, found, error, question, yes=yes or not owned, force=force, dry_run=dry_run)
-    done = client.set_standby(node, True, reason, force, request)
-    app.say(f"{node} is on standby.")
+    done = client.set_standby(node, True, reason, force, request, for_ms)
+    app.say(f"{node} is on standby" + (f" for {took(for_ms)}." if for_ms else "."))
     if state.maintenance.on and owned:
         app.say("Maintenance is on: nothing moves before it ends.", "yellow")
     elif owned and not no_wait:
-        _wait_gone(app, done, node, owned, timeout_ms, budget)
+        wait_gone(app, done, node, owned, timeout_ms, budget)
     report(app, done, "done", moved=owned if not no_wait else [])
 
 
-def _wait_gone(
+def wait_gone(
     app: App, done: "Done", node: str, owned: list[str], timeout_ms: int, budget: "Sequence[PhaseBudget]"
 ) -> None:
     from hamail.cli.follow import follow_state, now_ms
@@ -160,41 +161,6 @@ def unstandby(app: App, node: str, reason: str, request: str) -> None:
     done = app.client.set_standby(node, False, reason, False, request)
     report(app, done, "done")
     app.say(f"{node} may take over again; nothing moves back by itself.")
-
-
-@click.command(
-    short_help="Hands off: nothing is started, stopped or taken over.",
-    epilog=examples('hamailctl maintenance on --reason "switch firmware"', "hamailctl maintenance off"),
-)
-@click.argument("state", type=click.Choice(["on", "off"]))
-@order_options
-@timeout_option(MAINTENANCE_TIMEOUT_MS)
-@json_option
-@pass_app
-def maintenance(app: App, state: str, reason: str, request: str, timeout_ms: int) -> None:
-    """Hands off: while it is on nothing is started, stopped, fenced or taken over, whatever happens."""
-    from hamail.cli.follow import follow_state
-
-    client = app.client
-    on = state == "on"
-    done = client.set_maintenance(on, reason, request)
-
-    def missing() -> list[str]:
-        now = client.status()
-        known = now.maintenance
-        late = [n.name for n in now.nodes if n.alive and not n.witness]
-        return [n for n in late if (n not in known.acknowledged if on else n in known.suspended)]
-
-    if not follow_state(app, done.index, timeout_ms, lambda _: not missing(), skip=done.index):
-        fear = "may still stop its groups" if on else "may still be suspended"
-        reasons = [f"{node} has not acknowledged it: its dead-man's switch {fear}" for node in missing()]
-        app.end(Exit.FAILED, f"maintenance is {state}, but not everywhere yet", reasons, done.request)
-    report(app, done, "done")
-    if on:
-        told = "Maintenance is on, and every reachable node has acknowledged it."
-        app.say(f"{told} NOBODY takes over until it is off.", "yellow")
-    else:
-        app.say("Maintenance is off: the cluster watches over its groups again.")
 
 
 @click.command(short_help="Forget the failures of a group and try again.", epilog=examples("hamailctl clear mail"))
@@ -312,4 +278,4 @@ def fence_confirm(app: App, node: str, typed: str | None, reason: str, request: 
     app.say(f"Noted: {node} is off. What it held may start elsewhere. See: hamailctl events -f")
 
 
-COMMANDS: Iterable[click.Command] = (standby, unstandby, maintenance, clear, fence)
+COMMANDS: Iterable[click.Command] = (standby, unstandby, clear, fence)

@@ -65,6 +65,8 @@ def _sentence(check: Check) -> str:
 def title(found: Preflight) -> str:
     if found.order == "standby":
         return f"standby of {found.node}"
+    if found.order == "ban":
+        return f"ban of {found.group} from {found.node}"
     if found.order == "restart":
         what = f"{found.resource} of {found.group}" if found.resource else f"every resource of {found.group}"
         return f"restart of {what} on {found.source or 'nobody'}"

@@ -7,6 +7,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from hamail.cli import policy_view
 from hamail.cli.words import ago, listed, moment, roughly, took
 from hamail.model.state import Phase
 from hamail.model.status import GroupView, NodeView, Status
@@ -136,6 +137,10 @@ def _group(group: GroupView, status: Status) -> RenderableType:
     if group.unsafe_reason is not None:
         guard.append(f"\nLESS THAN FENCING on shared storage, accepted because: {group.unsafe_reason}", style=POOR)
     grid.add_row("split brain", guard)
+    if group.policy is not None:
+        if away := policy_view.kept_away(group, status.at_ms):
+            grid.add_row("kept away", away)
+        grid.add_row("policy", policy_view.line(group.policy))
     grid.add_row("resources", _resources(group, heard=owner is None or owner.alive))
     return Group(Text(group.name, style="bold"), Padding(grid, (0, 0, 0, 2)))
 
@@ -181,7 +186,7 @@ def nodes(status: Status) -> Table:
     for node in status.nodes:
         role = _role(node, status)
         heard = Text("here", style=DIM) if node.name == status.node else _heard(node)
-        table.add_row(node.name, role, _state(node), _watchdog(node), _fencing(node), heard)
+        table.add_row(node.name, role, _state(node, status.at_ms), _watchdog(node), _fencing(node), heard)
     return table
 
 
@@ -198,7 +203,7 @@ def _heard(node: NodeView) -> Text:
     return Text(f"{roughly(node.silent_ms)} ago", style=DIM if node.alive else BAD)
 
 
-def _state(node: NodeView) -> Text:
+def _state(node: NodeView, now_ms: int) -> Text:
     if node.fence is not None:
         order = node.fence
         return Text(f"being fenced with {order.device} by {order.by}, attempt {order.attempt}", style=BAD)
@@ -210,8 +215,8 @@ def _state(node: NodeView) -> Text:
         return Text("votes", style=GOOD)
     if not node.joined:
         return Text("has not joined" + (f": {node.detail}" if node.detail else ""), style=POOR)
-    if node.standby:
-        return Text("put on standby by hand", style=POOR)
+    if words := policy_view.node_words(node, now_ms):
+        return Text(words, style=POOR)
     if not node.ready:
         return Text(f"not ready: {node.detail or 'no reason given'}", style=POOR)
     return Text("ready", style=GOOD)

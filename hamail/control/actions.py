@@ -95,6 +95,7 @@ class Actions:
                 reason=body.reason,
                 node=node,
                 standby=body.standby,
+                until_ms=end_ms(self._backend.now_ms(), body.for_ms) if body.standby else 0,
             )
 
         return await self._order(request, body, prepare)
@@ -103,8 +104,14 @@ class Actions:
         body = await read(request, api.MaintenanceRequest)
 
         def prepare(order: RequestId) -> AnyCommand:
+            now_ms = self._backend.now_ms()
             return commands.SetMaintenance(
-                at_ms=self._backend.now_ms(), request=order, actor=actor(request), reason=body.reason, on=body.on
+                at_ms=now_ms,
+                request=order,
+                actor=actor(request),
+                reason=body.reason,
+                on=body.on,
+                until_ms=end_ms(now_ms, body.for_ms) if body.on else 0,
             )
 
         return await self._order(request, body, prepare)
@@ -220,6 +227,13 @@ def words_of(body: Request) -> str:
     kind = "".join(f" {x.lower()}" if x.isupper() else x for x in type(body).__name__.removesuffix("Request")).strip()
     names = (str(getattr(body, name, "") or "") for name in ("group", "node", "to"))
     return " ".join((kind, *(name for name in names if name)))
+
+
+def end_ms(now_ms: int, for_ms: int, *, needed: bool = False) -> int:
+    """Wall clock; 0: it has no end. Raises ApiError."""
+    if for_ms < 0 or for_ms > api.FOR_MS_MAX or (needed and not for_ms):
+        raise errors.bad_request(f"for_ms: {for_ms} is not between 1 and {api.FOR_MS_MAX} (30 days)")
+    return now_ms + for_ms if for_ms else 0
 
 
 def content_of(body: Request) -> bytes:

@@ -21,6 +21,7 @@ REQUEST_HEADER = "X-Request-Id"
 
 BODY_BYTES_MAX = 1024 * 1024
 REASON_CHARS_MAX = 500
+FOR_MS_MAX = 30 * 86_400_000  # of standby, maintenance, bans: what is to last longer belongs into the configuration
 WAIT_MS_MAX = 30_000  # the longest long poll
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{7,63}")
 
@@ -41,11 +42,13 @@ class MoveRequest(Request, frozen=True, kw_only=True):
 class StandbyRequest(Request, frozen=True, kw_only=True):
     node: NodeName
     standby: bool
+    for_ms: int = 0  # 0: until somebody takes it out
     force: bool = False  # also when a group of the node has nowhere to go
 
 
 class MaintenanceRequest(Request, frozen=True, kw_only=True):
     on: bool
+    for_ms: int = 0  # 0: until somebody ends it
 
 
 class ClearRequest(Request, frozen=True, kw_only=True):

@@ -164,13 +164,18 @@ class ControlClient:
         return self.order("moves", api.MoveRequest(group=group, to=to, reason=reason, request=request, force=force))
 
     def set_standby(
-        self, node: NodeName, standby: bool, reason: str = "", force: bool = False, request: RequestId = ""
+        self,
+        node: NodeName,
+        standby: bool,
+        reason: str = "",
+        force: bool = False,
+        request: RequestId = "",
+        for_ms: int = 0,
     ) -> Done:
-        body = api.StandbyRequest(node=node, standby=standby, force=force, reason=reason, request=request)
+        body = api.StandbyRequest(
+            node=node, standby=standby, for_ms=for_ms, force=force, reason=reason, request=request
+        )
         return self.order("standby", body)
-
-    def set_maintenance(self, on: bool, reason: str = "", request: RequestId = "") -> Done:
-        return self.order("maintenance", api.MaintenanceRequest(on=on, reason=reason, request=request))
 
     def clear(self, group: GroupName, reason: str = "", request: RequestId = "") -> Done:
         return self.order("clear", api.ClearRequest(group=group, reason=reason, request=request))

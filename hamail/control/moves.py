@@ -23,7 +23,7 @@ from hamail.model.preflight import PreflightAsk
 from hamail.model.report import NodeReport
 
 REPORT_TIMEOUT_S = 4.0  # the target is asked about its machine; who does not answer is not waited for
-ORDERS = ("switchover", "failover", "standby", "restart")
+ORDERS = ("switchover", "failover", "standby", "restart", "ban")
 
 
 class MoveOrders(Actions):
@@ -47,6 +47,8 @@ class MoveOrders(Actions):
             ask = PreflightAsk(order=order, node=known_node(state, subject))
         else:
             group, to = known_group(state, subject), query.get("to")
+            if order == "ban" and to is None:
+                raise errors.bad_request("to: a ban names a node")
             ask = PreflightAsk(order=order, group=group, to=to, resource=query.get("resource", ""))
         found = self._look(ask)
         if found.target is not None and order in ("switchover", "failover") and not found.refusals:

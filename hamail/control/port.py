@@ -5,6 +5,7 @@ from typing import Protocol
 from hamail.control.api import Why
 from hamail.model.commands import AnyCommand, Outcome, Unknown
 from hamail.model.ids import GroupName, LogIndex, NodeName, RequestId
+from hamail.model.leaving import Leaving
 from hamail.model.preflight import Preflight, PreflightAsk
 from hamail.model.report import NodeReport
 from hamail.model.situation import Situation
@@ -42,6 +43,9 @@ class Backend(Protocol):
 
     async def report_of(self, node: NodeName) -> NodeReport | str:
         """What a node sees of its machine and its links, asked now; or why there is nothing."""
+
+    def leaving(self, group: GroupName, node: NodeName) -> Leaving:
+        """What would follow at once if this maintenance ended now; "" and "": that of the whole cluster."""
 
     def check_config(self, source: str) -> tuple[ClusterSpec | None, tuple[str, ...], tuple[str, ...]]:
         """Read TOML: the spec (None when there are problems), the problems, and the changes against the applied one."""

@@ -18,11 +18,13 @@ from aiohttp import web
 from hamail.control import errors
 from hamail.control.actions import Actions, peer_behind
 from hamail.control.api import BODY_BYTES_MAX, PREFIX, WAIT_MS_MAX
+from hamail.control.audited import Audited, Keep
 from hamail.control.errors import ApiError
 from hamail.control.insight import Insight
 from hamail.control.moves import MoveOrders
 from hamail.control.orders import SUBMIT_TIMEOUT_MS, Orders
 from hamail.control.peer import gid_of, user_name
+from hamail.control.policies import PolicyOrders
 from hamail.control.port import Backend
 from hamail.control.practice import Practice
 from hamail.control.reports import ReportViews
@@ -52,14 +54,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class ControlServer:
     """`await start()`, later `await stop()`. Everything runs on the loop that started it."""
 
-    def __init__(self, backend: Backend, path: Path, group: str | int = "hamail") -> None:
-        """`group`: name or number of the group whose members may look."""
+    def __init__(self, backend: Backend, path: Path, group: str | int = "hamail", keep: Keep | None = None) -> None:
+        """`group`: name or number of the group whose members may look. `keep`: the audit trail takes it down."""
+        audit = [] if keep is None else [Audited(keep, frozenset(CHECKS)).middleware]
         self._path = path
         self._group = group
         self._gid = -1
         orders = Orders(backend)
         self._app = web.Application(
-            client_max_size=BODY_BYTES_MAX, middlewares=[_problems_as_json, self._authorised, _timely]
+            client_max_size=BODY_BYTES_MAX, middlewares=[*audit, _problems_as_json, self._authorised, _timely]
         )
         self._app.add_routes(
             [
@@ -67,6 +70,7 @@ class ControlServer:
                 *Actions(backend, orders).routes(),
                 *Practice(backend, orders).routes(),
                 *MoveOrders(backend, orders).routes(),
+                *PolicyOrders(backend, orders).routes(),
                 *ReportViews(backend).routes(),
                 *Insight(backend).routes(),
             ]

@@ -11,6 +11,7 @@ from hamail.core import coordinator, hands_off, placement, retries
 from hamail.core.facts import Facts
 from hamail.model import commands as c
 from hamail.model.ids import GroupName, NodeName, ResourceName
+from hamail.model.leaving import Leaving
 from hamail.model.state import ClusterState, Phase
 from hamail.model.timings import Timings
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Resources = dict[GroupName, dict[ResourceName, str]]
 
 
-def preview_on(engine: "Engine", group: GroupName = "", node: NodeName = "") -> tuple[str, ...]:
+def preview_on(engine: "Engine", group: GroupName = "", node: NodeName = "") -> Leaving:
     """As this node sees it."""
     return preview(engine.state, engine.facts(), engine.timings, known_resources(engine), group=group, node=node)
 
@@ -39,11 +40,12 @@ def known_resources(engine: "Engine") -> Resources:
 
 def preview(
     state: ClusterState, facts: Facts, t: Timings, resources: Resources, *, group: GroupName = "", node: NodeName = ""
-) -> tuple[str, ...]:
-    """Sentences. `group`, `node`: the scope that is left; neither: that of the whole cluster."""
+) -> Leaving:
+    """`group`, `node`: the scope that is left; neither: that of the whole cluster."""
     after = lifted(state, group, node)
     decided = coordinator.decide(after, facts, t)
     lines: list[str] = []
+    acts = False
     for name in sorted(state.spec.groups):
         concerned = not (group or node) or name == group or node in state.spec.groups[name].nodes
         if not concerned:
@@ -51,8 +53,10 @@ def preview(
         if why := hands_off.from_group(after, name):
             lines.append(f"{name}: still nothing is done about it: {why}.")
         else:
-            lines += _group(after, facts, name, decided, resources.get(name, {}))
-    return tuple(lines)
+            found, busy = _group(after, facts, name, decided, resources.get(name, {}))
+            lines += found
+            acts = acts or busy
+    return Leaving(sentences=tuple(lines), acts=acts)
 
 
 def lifted(state: ClusterState, group: GroupName = "", node: NodeName = "") -> ClusterState:
@@ -70,7 +74,8 @@ def _group(
     name: GroupName,
     decided: tuple[c.AnyCommand, ...],
     resources: dict[ResourceName, str],
-) -> list[str]:
+) -> tuple[list[str], bool]:
+    """Sentences, and whether anything is done."""
     g = state.group(name)
     lines = []
     for command in decided:
@@ -80,18 +85,20 @@ def _group(
         elif getattr(command, "group", "") == name:
             lines.append(_words(name, command))
     if lines:
-        return lines
+        return lines, True
     if g.phase is Phase.IDLE:
         nobody = [f"{x.node}: {x.reason}" for x in placement.candidates(state, facts, name)]
         wait = retries.words(facts, name)
-        return [f"{name} stays down, for no node may have it ({'; '.join(nobody)}).", *([f"{wait}."] if wait else [])]
+        down = f"{name} stays down, for no node may have it ({'; '.join(nobody)})."
+        return [down, *([f"{wait}."] if wait else [])], False
     if g.owner is not None and facts.node(g.owner).alive:
         spec = state.spec.groups[name]
-        down = [(r.name, resources.get(r.name, "unknown")) for r in spec.resources if resources.get(r.name) != "up"]
+        ill = [(r.name, resources.get(r.name, "unknown")) for r in spec.resources if resources.get(r.name) != "up"]
         if not resources:
-            return [f"{name}: nothing of it is known to run on {g.owner}; if so, it is started anew where it can be."]
-        lines = [f"{name}: {r} is {how} on {g.owner}; it is restarted there if it has failed." for r, how in down]
-    return lines or [f"{name} stays {g.phase} on {g.owner}: nothing has to be done."]
+            words = f"{name}: nothing of it is known to run on {g.owner}; if so, it is started anew where it can be."
+            return [words], True
+        lines = [f"{name}: {r} is {how} on {g.owner}; it is restarted there if it has failed." for r, how in ill]
+    return lines or [f"{name} stays {g.phase} on {g.owner}: nothing has to be done."], bool(lines)
 
 
 def _words(name: GroupName, command: c.AnyCommand) -> str:

@@ -6,7 +6,7 @@ A check that is BAD refuses the order, whatever is said; a WARNING can be overru
 
 from collections.abc import Iterable
 
-from hamail.core import budget, placement, preflight_source, preflight_target, stakes
+from hamail.core import budget, placement, preflight_ban, preflight_source, preflight_target, stakes
 from hamail.core.changes_restart import STALE_MS
 from hamail.core.facts import Facts
 from hamail.model.ids import GroupName, NodeName, ResourceName
@@ -81,6 +81,15 @@ def standby(state: ClusterState, facts: Facts, node: NodeName) -> Preflight:
     return _done("standby", checks, node=node, source=node, budget=phases, loss=stakes.loss(node) if owned else ())
 
 
+def ban(state: ClusterState, facts: Facts, t: Timings, group: GroupName, node: NodeName) -> Preflight:
+    g = state.group(group)
+    phases, loss = tuple[PhaseBudget, ...](), tuple[str, ...]()
+    if g.owner == node:
+        phases, loss = (budget.stop(state, group), budget.start(state, group)), stakes.loss(node)
+    checks = preflight_ban.checks(state, facts, t, group, node)
+    return _done("ban", checks, group=group, node=node, source=g.owner, budget=phases, loss=loss)
+
+
 def restart(state: ClusterState, facts: Facts, t: Timings, group: GroupName, resource: ResourceName) -> Preflight:
     g, spec = state.group(group), state.spec.groups[group]
     known = [r.name for r in spec.resources]
@@ -120,6 +129,9 @@ def look(
             return failover(state, facts, t, ask.group, ask.to, report)
         case "standby":
             return standby(state, facts, ask.node)
+        case "ban":
+            assert ask.to is not None, "a ban names its node"
+            return ban(state, facts, t, ask.group, ask.to)
         case _:
             return restart(state, facts, t, ask.group, ask.resource)
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from hamail import __version__
 from hamail.control.api import GIVEN, Why
 from hamail.control.port import NotProposed
-from hamail.core import account, explain, placement, preflight, record
+from hamail.core import account, explain, leaving, placement, policy, policy_view, preflight, record
 from hamail.core.changes_orders import NODES_ARE_FIXED
 from hamail.core.facts import Facts
 from hamail.core.provenance import operator_refusal
@@ -18,6 +18,7 @@ from hamail.daemon.reports import Reports
 from hamail.daemon.shell import Shell, wall_ms
 from hamail.model.commands import Annotate, AnyCommand, Outcome, Unknown
 from hamail.model.ids import GroupName, LogIndex, NodeName, RequestId
+from hamail.model.leaving import Leaving
 from hamail.model.preflight import Preflight, PreflightAsk
 from hamail.model.report import NodeReport
 from hamail.model.situation import MOVES_TOLD, SITUATION_SCHEMA, Situation
@@ -89,6 +90,9 @@ class DaemonBackend:
 
     async def report_of(self, node: NodeName) -> NodeReport | str:
         return await self._reports.of(node)
+
+    def leaving(self, group: GroupName, node: NodeName) -> Leaving:
+        return leaving.preview_on(self._engine, group, node)
 
     def check_config(self, source: str) -> tuple[ClusterSpec | None, tuple[str, ...], tuple[str, ...]]:
         from hamail.config import ConfigError, diff, parse_cluster
@@ -192,6 +196,10 @@ class DaemonBackend:
             fence_failure=n.fence_failure,
             fence_devices=devices,
             restarting=heard.restarting,
+            standby_term=n.standby_term,
+            quarantine=n.quarantine,
+            maintenance=n.maintenance,
+            returns=len(policy.recent(n.returns, facts.at_ms, spec.quarantine.window_ms)) if spec.quarantine else 0,
             version=__version__ if name == self._engine.me else (beat.version if beat else ""),
             applied=state.applied if name == self._engine.me else (beat.applied if beat else 0),
         )
@@ -214,6 +222,7 @@ class DaemonBackend:
             lease_ms=self._engine.local.lease_ms(name),
             resources=self._resources(state, name),
             candidates=placement.candidates(state, facts, name),
+            policy=policy_view.view(state, name, facts.at_ms),
         )
 
     def _resources(self, state: ClusterState, name: GroupName) -> dict[str, str]:

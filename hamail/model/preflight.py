@@ -31,17 +31,17 @@ class PhaseBudget(Struct, frozen=True, kw_only=True):
 
 
 class PreflightAsk(Struct, frozen=True, kw_only=True):
-    order: str  # switchover | failover | standby | restart
+    order: str  # switchover | failover | standby | restart | ban
     group: GroupName = ""  # all but standby
     node: NodeName = ""  # standby
-    to: NodeName | None = None  # switchover, failover; None: the best node
+    to: NodeName | None = None  # switchover, failover; None: the best node. ban: from which node
     resource: ResourceName = ""  # restart; "": every one
 
 
 class Preflight(Struct, frozen=True, kw_only=True):
-    order: str  # switchover | failover | standby | restart
+    order: str  # switchover | failover | standby | restart | ban
     group: GroupName = ""  # standby: ""
-    node: NodeName = ""  # standby: the node
+    node: NodeName = ""  # standby, ban: the node
     resource: ResourceName = ""  # restart: "" for every one
     source: NodeName | None = None
     target: NodeName | None = None

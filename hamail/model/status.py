@@ -6,7 +6,7 @@ This is the body of `hamailctl status --json`; `schema` grows when a field chang
 from msgspec import Struct
 
 from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, NodeName, ResourceName
-from hamail.model.state import FenceOrder, Maintenance, Phase
+from hamail.model.state import FenceOrder, Maintenance, Phase, Term
 
 STATUS_SCHEMA = 1
 
@@ -27,8 +27,32 @@ class NodeView(Struct, frozen=True, kw_only=True):
     fence_failure: str = ""
     fence_devices: dict[DeviceName, str] = {}  # devices that can fence this node -> "" ready, else why not
     restarting: bool = False
+    standby_term: Term | None = None
+    quarantine: Term | None = None
+    maintenance: Term | None = None
+    returns: int = 0  # how often it was lost and came back within the time that counts for quarantine
     version: str = ""
     applied: LogIndex = 0
+
+
+class BudgetView(Struct, frozen=True, kw_only=True):
+    """How often failures may move a group within a time, and how often they have."""
+
+    allowed: str  # "3 in 1h"
+    limit: int
+    window_ms: int
+    used: int
+    free_at_ms: int = 0  # wall clock, when one more is allowed; 0: it is now, or never will be
+
+
+class PolicyView(Struct, frozen=True, kw_only=True):
+    restarts: str  # of a failed resource in place, before the group moves: "3 in 10m"
+    restarted: dict[ResourceName, int] = {}  # on its owner within that time; those with none are left out
+    failovers: tuple[BudgetView, ...] = ()
+    used_up: str = ""  # in words, when no further failover is allowed
+    bans: dict[NodeName, Term] = {}
+    maintenance: Term | None = None  # of the group itself
+    hands_off: str = ""  # why nothing is done about it, whatever the scope; "" when it is looked after
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -53,6 +77,7 @@ class GroupView(Struct, frozen=True, kw_only=True):
     lease_ms: int | None  # what is left of the owner's lease; None where this node is not the owner
     resources: dict[ResourceName, str] = {}  # up | starting | failed | stopping | down | unknown
     candidates: tuple[Candidate, ...] = ()
+    policy: PolicyView | None = None
 
 
 class Status(Struct, frozen=True, kw_only=True):

@@ -71,5 +71,5 @@ class PolicyLines:
         world = self._s.world
         daemon = world.machines[world.log.leader or "n1"].daemon
         assert daemon is not None, "nobody leads the log"
-        for line in leaving.preview_on(daemon.engine, **({scope: name} if scope and name else {})):
+        for line in leaving.preview_on(daemon.engine, **({scope: name} if scope and name else {})).sentences:
             self._s.show(line)

@@ -40,7 +40,7 @@ def test_maintenance_means_hands_off(world: World) -> None:
     world.never(lambda: world.holds(standby), 3.0, "taken over in spite of maintenance")
     assert world.epoch() == epoch
     assert world.nodes[standby].powered
-    world.ctl(standby, "maintenance off", code=None)
+    world.ctl(standby, "maintenance off --yes", code=None)
     world.until_active(standby)
 
 
@@ -52,7 +52,7 @@ def test_maintenance_survives_the_loss_of_quorum(world: World) -> None:
     world.never(lambda: not world.holds(active), 6.0, "stopped in spite of maintenance")
     world.lab.heal()
     world.until(lambda: (world.status(active) or {}).get("quorum"), 10, "quorum again")
-    world.ctl(WITNESS, "maintenance off")
+    world.ctl(WITNESS, "maintenance off --yes")
     world.wait_healthy(20)
     assert world.active == active
 

@@ -16,11 +16,13 @@ from hamail.control.api import Why
 from hamail.control.port import NotProposed
 from hamail.control.server import ControlServer
 from hamail.core import account
+from hamail.core.apply import apply
 from hamail.core.timing import derive
 from hamail.model import commands as c
 from hamail.model.orders import RestartOrder, ScheduledMove
 from hamail.model.preflight import Check, PhaseBudget, Preflight, Verdict
 from hamail.model.situation import SITUATION_SCHEMA, NodeFacts, Situation
+from hamail.model.leaving import Leaving
 from hamail.model.spec import ClusterSpec, FenceDeviceSpec, GroupSpec, NodeSpec, ResourceSpec
 from hamail.model.state import (
     ClusterState,
@@ -130,6 +132,7 @@ class FakeBackend:
         self.move_detail = ""
         self.move_end = "n2 has started mail: every resource is up"
         self.maintenance_acks = ("n1", "n2")
+        self.leave = Leaving(sentences=("mail stays active on n1: nothing has to be done.",), acts=False)
         self.still_suspended: tuple[str, ...] = ()
         self.fence_ok = True
         self.noted: list[tuple[str, str, str]] = []  # refusals that the history is to keep
@@ -211,7 +214,7 @@ class FakeBackend:
             target = ask.to or next((n for n in self.st.spec.groups[name].nodes if n != owner), None)
             if ask.order == "restart":
                 target = owner
-            elif target == owner:
+            elif target == owner and ask.order != "ban":
                 checks.append(Check(name="target", verdict=Verdict.BAD, reason=f"{name} is on {owner} already"))
             bad = Verdict.WARNING if ask.order == "standby" else Verdict.BAD
             prefix = f"{name}: " if ask.order == "standby" else ""
@@ -228,6 +231,9 @@ class FakeBackend:
 
     async def report_of(self, node):
         return "nobody asks here"
+
+    def leaving(self, group, node):
+        return self.leave
 
     def check_config(self, source):
         if self.problems:
@@ -308,6 +314,10 @@ class FakeBackend:
                 self.advance(
                     scheduled=left, events=self.event("cancel", f"{command.order} is cancelled", **who), **done
                 )
+            case c.SetBan() | c.LiftBan() | c.LiftQuarantine() | c.HandsOff():
+                self.st, outcome = apply(self.st, index, command)
+                self.advance()
+                return outcome
             case c.SetStandby():
                 node = msgspec.structs.replace(self.st.node(command.node), standby=command.standby)
                 text = f"{command.node} is {'on standby' if command.standby else 'available again'}"
