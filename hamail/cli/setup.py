@@ -223,6 +223,7 @@ class _Questions:
                 hint="All options, with an example: hamailctl init --help",
             )
         nodes = dict(mine)
+        devices = tuple(read_fence(text, nodes) for text in fences)
         watchdog = given["watchdog"]
         return Answers(
             cluster=cluster,
@@ -233,7 +234,7 @@ class _Questions:
             device=device,
             mount=mount.rstrip("/") or "/",
             fstype=str(given["fstype"]) or self._machine.fstype(device) or "ext4",
-            fences=tuple(read_fence(text, nodes) for text in fences),
+            fences=devices,
             watchdog=self._machine.watchdog() if watchdog is None else str(watchdog),
             virtual=self._machine.virtual(),
             unsafe_reason=reason,

@@ -23,6 +23,7 @@ from hamail.setup.problem import SetupError
 POSTFIX = "/etc/postfix"
 DOVECOT = "/etc/dovecot"
 UNITS = ("postfix.service", "dovecot.service")
+PATH_SINCE = (2, 4)  # Dovecot: mail_path, before that mail_location
 ENFORCE_SINCE = (3, 7)  # Postfix: smtp_bind_address_enforce
 
 
@@ -159,22 +160,22 @@ class Mail:
         return [Change(path=path, old=files[path], new=edited[path]) for path in files]
 
     def _mail_place(self, edited: dict[Path, str]) -> None:
-        for key, user in (("mail_location", "%u"), ("mail_path", "%{user}")):
-            value = self._doveconf(key)
-            if value is None:
-                continue  # of another version of Dovecot
-            driver, colon, place = value.partition(":") if key == "mail_location" else ("", "", value)
-            if self._moves(place.split(":")[0]):
-                return
-            new = f"{self._mount}/box/{user}"
-            self._set(edited, key, f"{driver or 'maildir'}:{new}" if key == "mail_location" else new)
-            self._reasons.append(f"{key}: the mailboxes move with the storage")
-            self._by_hand.append(
-                f"no mail is moved: what is in {value or 'the default place'} now, copy to {self._mount}/box yourself"
-                if colon or value
-                else f"make {self._mount}/box on the shared storage, for the user that Dovecot delivers as"
-            )
+        version = tuple(
+            int(number) for number in re.findall(r"\d+", self._machine.run(["dovecot", "--version"]).stdout)
+        )
+        key, user = ("mail_path", "%{user}") if version[:2] >= PATH_SINCE else ("mail_location", "%u")
+        value = self._doveconf(key)
+        driver, colon, place = value.partition(":") if key == "mail_location" else ("", "", value)
+        if self._moves(place.split(":")[0]):
             return
+        new = f"{self._mount}/box/{user}"
+        self._set(edited, key, f"{driver or 'maildir'}:{new}" if key == "mail_location" else new)
+        self._reasons.append(f"{key}: the mailboxes move with the storage")
+        self._by_hand.append(
+            f"no mail is moved: what is in {value} now, copy to {self._mount}/box yourself"
+            if colon or value
+            else f"make {self._mount}/box on the shared storage, for the user that Dovecot delivers as"
+        )
 
     def _sockets(self, edited: dict[Path, str]) -> None:
         """Sockets for Postfix lie in its queue, under names that Postfix knows from there."""
@@ -213,11 +214,12 @@ class Mail:
                 "Change them by hand; see docs/install.md",
             )
 
-    def _doveconf(self, key: str) -> str | None:
-        """None: this version of Dovecot does not know it."""
+    def _doveconf(self, key: str) -> str:
         conf = str(self._machine.path(f"{DOVECOT}/dovecot.conf"))
         done = self._machine.run(["doveconf", "-c", conf, "-h", key])
-        return done.stdout.strip() if done.returncode == 0 else None
+        if done.returncode:
+            raise SetupError(f"Dovecot cannot read its configuration: {done.stderr.strip()[-300:]}", "doveconf -n")
+        return done.stdout.strip()
 
     def _moves(self, place: str) -> bool:
         return place == self._mount or place.startswith(f"{self._mount}/")
