@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from hamail import __version__
+from hamail.audit.reading import NAME
+from hamail.audit.trail import Trail
 from hamail.consensus.journal import JournalError, JournalMissing, Work
 from hamail.consensus.syncobj import SyncObjConsensus, Written
 from hamail.control.server import ControlServer
 from hamail.core.engine import Engine
+from hamail.daemon.audit_keeper import AuditKeeper
 from hamail.daemon.backend import DaemonBackend
 from hamail.daemon.barred import BarredError, BarredFile
 from hamail.daemon.certificate_watch import CertificateWatch
@@ -67,6 +70,8 @@ class Daemon:
         self.certificates = CertificateWatch(self.transport, Certificates.of(node.certificates))
         self.shell.links = self.transport
         self.consensus = self._consensus(node, spec)
+        self.audit = AuditKeeper(self.shell, Trail(node.state_dir / NAME, node.node, log.warning))
+        self.audit.trail.take_up()  # before the log is: what it knows of already is not taken down twice
         if not problem:
             problem = self._open_log()
         if problem:
@@ -81,6 +86,7 @@ class Daemon:
             DaemonBackend(self.shell, self.reports, agents, self.certificates.warnings),
             node.control_socket,
             node.control_group,
+            self.audit.asked,
         )
         self.prober = Prober(self.shell)
 
@@ -96,6 +102,7 @@ class Daemon:
         """Raises OSError or LookupError when an address or the socket cannot be had."""
         self.certificates.start(await self.transport.start())
         await self.control.start()
+        self.audit.start()
         if self.shell.executor is not None:
             self.link.start()
         self.shell.start()
@@ -113,6 +120,7 @@ class Daemon:
         await asyncio.sleep(FLUSH_S)
         self.shell.stop()
         await self.control.stop()
+        await self.audit.stop()
         await self.link.stop()
         if self.shell.consensus is not None:
             self.consensus.stop()

@@ -38,12 +38,15 @@ class EngineMachine:
     def __init__(self, engine: Engine, applied: Callable[[], None]) -> None:
         self._engine = engine
         self._applied = applied
+        self.heard: Callable[[LogIndex, AnyCommand, Outcome], None] | None = None  # keeps the audit trail
 
     def refusal(self, sender: NodeName, command: AnyCommand) -> str:
         return refusal(self._engine.state, sender, command)
 
     def apply(self, index: LogIndex, command: AnyCommand) -> Outcome:
         outcome = self._engine.apply(index, command)
+        if self.heard is not None:
+            self.heard(index, command, outcome)
         self._applied()
         return outcome
 
