@@ -19,6 +19,7 @@ CLUSTER = """\
 [cluster]
 name = "{name}"
 detection = "{detection}"
+quarantine = "off"               # here nodes are lost all the time: what follows must be the same each time
 watchdog_timeout = "5s"
 
 [nodes.n1]
@@ -41,6 +42,7 @@ secret_files = {{ password = "/etc/hamail/secrets/pdu" }}
 timeout = "10s"
 
 [groups.mail]
+failovers = "100 in 1h"
 nodes = ["n1", "n2"]
 
 [groups.mail.resources.storage]

@@ -19,10 +19,10 @@ from hamail.core import account
 from hamail.core.apply import apply
 from hamail.core.timing import derive
 from hamail.model import commands as c
+from hamail.model.leaving import Leaving
 from hamail.model.orders import RestartOrder, ScheduledMove
 from hamail.model.preflight import Check, PhaseBudget, Preflight, Verdict
 from hamail.model.situation import SITUATION_SCHEMA, NodeFacts, Situation
-from hamail.model.leaving import Leaving
 from hamail.model.spec import ClusterSpec, FenceDeviceSpec, GroupSpec, NodeSpec, ResourceSpec
 from hamail.model.state import (
     ClusterState,
