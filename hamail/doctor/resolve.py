@@ -71,7 +71,6 @@ class Resolver:
             self.silences += 1
             return Answer(why=f"no answer within {LIFETIME_S:g} s")
         except dns.resolver.NoNameservers as error:
-            self.silences += 1
             return Answer(why=f"the name server refused or failed: {str(error)[:200]}")
         except (dns.exception.DNSException, ValueError, UnicodeError) as error:
             return Answer(why=f"{type(error).__name__}: {str(error)[:200]}")

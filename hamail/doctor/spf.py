@@ -60,7 +60,7 @@ def _record(domain: str, ip: Address, lookup: Lookup, count: _Count, depth: int)
     redirect = ""
     for term in found[0].split()[1:]:
         qualifier, mechanism = (term[0], term[1:]) if term[0] in RESULTS else ("+", term)
-        name, _, argument = mechanism.partition(":") if ":" in mechanism else (*_prefix(mechanism), "")
+        name, argument = _parted(mechanism)
         if name.lower().startswith("redirect="):
             redirect = mechanism.partition("=")[2]
         elif "=" in mechanism and ":" not in mechanism.partition("=")[0]:
@@ -80,8 +80,11 @@ def _record(domain: str, ip: Address, lookup: Lookup, count: _Count, depth: int)
     return "neutral"
 
 
-def _prefix(mechanism: str) -> tuple[str, str]:
-    """ "a/24" has its prefix at the name."""
+def _parted(mechanism: str) -> tuple[str, str]:
+    """Name and argument; "a/24" has its prefix at the name."""
+    name, colon, argument = mechanism.partition(":")
+    if colon:
+        return name, argument
     name, slash, bits = mechanism.partition("/")
     return name, f"{slash}{bits}"
 
