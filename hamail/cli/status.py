@@ -33,22 +33,35 @@ def status(app: App, watch: bool, save: Path | None) -> None:
     if watch:
         _watch(app)
         return
-    now, glance = app.client.status(), _glance(app)
+    now, glance = app.client.status(), Glances().look(app)
     if app.json:
         app.emit(as_json(now, glance))
         return
     app.console.print(_rendered(now, glance))
 
 
-def _glance(app: App) -> "Glance | None":
-    """None where hamaild is older, or cannot tell."""
-    from hamail.cli import glance
-    from hamail.control.client import ControlError
+class Glances:
+    """Looks again only when something has changed that the picture depends on."""
 
-    try:
-        return glance.look(app.client.situation())
-    except ControlError:
-        return None
+    def __init__(self) -> None:
+        self._known: tuple[object, ...] = ()
+        self._seen: Glance | None = None
+
+    def look(self, app: App) -> "Glance | None":
+        """None where hamaild is older, or cannot tell."""
+        from hamail.control.client import ControlError
+
+        try:
+            return self.of(app.client.situation())
+        except ControlError:
+            return None
+
+    def of(self, situation: "Situation") -> "Glance":
+        from hamail.cli import glance
+
+        if self._seen is None or self._known != _fingerprint(situation):
+            self._seen, self._known = glance.look(situation), _fingerprint(situation)
+        return self._seen
 
 
 def as_json(now: "Status", glance: "Glance | None") -> dict[str, Any]:
@@ -69,11 +82,12 @@ def _watch(app: App) -> None:
     if app.json or not app.console.is_terminal:
         from rich.text import Text
 
+        glances = Glances()
         while True:
             if app.json:
-                app.emit_line(as_json(shown, _glance(app)))
+                app.emit_line(as_json(shown, glances.look(app)))
             else:
-                app.console.print(_rendered(shown, _glance(app)), Text())
+                app.console.print(_rendered(shown, glances.look(app)), Text())
             shown = _next_status(app, shown.applied)
     _live(app, shown)
 
@@ -83,20 +97,16 @@ def _live(app: App, shown: "Status") -> None:
     from rich.live import Live
     from rich.text import Text
 
-    from hamail.cli import glance
     from hamail.cli.watch_view import Screen
     from hamail.control.client import Failed, SurelyNotDone
 
     client = app.client
     with Live(Text(""), console=app.console, screen=True, auto_refresh=False) as live:
-        known: tuple[object, ...] = ()
-        seen: Glance | None = None
+        glances = Glances()
         while True:
             try:
                 situation, recent = client.situation(), client.events()
-                if known != (known := _fingerprint(situation)):
-                    seen = glance.look(situation)
-                live.update(Screen(shown, situation, seen, recent.events), refresh=True)
+                live.update(Screen(shown, situation, glances.of(situation), recent.events), refresh=True)
                 client.events(shown.applied, MOVING_MS if _moving(situation) else WATCH_MS)
                 shown = client.status()
             except (Failed, SurelyNotDone) as error:

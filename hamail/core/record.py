@@ -43,9 +43,9 @@ def tag(command: Command) -> str:
 def facts(command: Command) -> dict[str, str]:
     """What the command says, and what its proposer went by."""
     said = {
-        _key(field.name): words
-        for field in msgspec.structs.fields(command)
-        if field.name not in NO_FACTS and (words := _words(field.name, getattr(command, field.name)))
+        _key(name): words
+        for name in command.__struct_fields__
+        if name not in NO_FACTS and (words := _words(name, getattr(command, name)))
     }
     return _bounded({**said, **(command.basis.facts if command.basis is not None else {})})
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from click.testing import CliRunner
 
-from hamail.cli import act, config, follow, look
+from hamail.cli import act, config, follow, glance, history, look, moves_view, plan_view, status, status_view
 from hamail.cli.app import Exit
 from hamail.cli.main import cli
 from hamail.control import client as module
@@ -34,6 +34,9 @@ def _backend(scene: str) -> FakeBackend:
 
 
 _backends = [_backend(scene) for scene in SCENES]
+# What is loaded on first use is not charged to the first input.
+_warm = [glance.look(b.situation()) for b in _backends]
+assert all((moves_view, plan_view, status_view))
 
 
 class _Connection(module._UnixConnection):
@@ -73,6 +76,8 @@ def _answer(b: FakeBackend, url: str) -> bytes:
         "/v1/events": lambda: {"schema": 1, "events": st.events, "next": st.applied, "complete": True},
         "/v1/history": lambda: {"schema": 1, "moves": st.moves},
         "/v1/history/17": lambda: {"schema": 1, "move": st.moves[0]},
+        "/v1/why/17": lambda: {"schema": 1, "group": "", "sentences": ["because"], "events": st.events[:1]},
+        "/v1/situation": b.situation,
         "/v1/why/mail": lambda: {"schema": 1, "group": "mail", "sentences": ["because"]},
         "/v1/config": lambda: {"schema": 1, "config": st.config},
         "/v1/timings": lambda: {"schema": 1, "timings": b.timings()},
@@ -105,7 +110,7 @@ class _Time:
         return {"sleep": _sleep, "clock_gettime_ns": _boottime}.get(name) or getattr(time, name)
 
 
-for _module in (act, config, follow, look):
+for _module in (act, config, follow, history, look, status):
     if hasattr(_module, "time"):
         _module.time = _Time()
 
@@ -115,7 +120,10 @@ COMMANDS = [
     "fence confirm n1 --i-know-it-is-off n1", "events", "events -f", "history", "history 17", "why mail", "timing",
     "timing --detection 300ms --watchdog 7s", "config show", "config check /dev/null", "config apply /dev/null --yes",
     "version", "-h", "switchover -h", "status --json --watch", "--socket /x status", "history 9999999999999999999",
-    "config check /etc/hostname", "standby n1 --force --no-wait", "timing --detection 9999999h", "config check /",
+    "config check /etc/hostname",
+    "why 17", "plan", "plan --if node-down=n1 --if fence-fails=ipmi", "plan --if link-down=n1-n2 --json",
+    "plan --state /dev/null", "plan --state /etc/hostname --if x", "events --since 2h --group mail --severity warning",
+    "standby n1 --force --no-wait", "timing --detection 9999999h", "config check /",
 ]  # fmt: skip
 
 
