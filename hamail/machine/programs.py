@@ -76,7 +76,12 @@ def dovecot(groups: tuple[GroupSpec, ...]) -> ProgramFacts | None:
         told = output("doveconf", "-c", file, "-a")
     except Failed as error:
         return ProgramFacts(problem=str(error))
-    return ProgramFacts(settings=chosen(told, DOVECOT))
+    settings = chosen(told, DOVECOT)
+    try:
+        settings["dovecot_version"] = output("dovecot", "--version").partition(" ")[0].strip()
+    except Failed:
+        settings.pop("dovecot_version", None)  # what else it says is worth more than its version
+    return ProgramFacts(settings=settings)
 
 
 def chosen(told: str, names: tuple[str, ...]) -> dict[str, str]:
