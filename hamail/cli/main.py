@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hamail.cli import act, audit, config, drill, history, look, moves, plan, policy, probe, status
+from hamail.cli import act, audit, config, drill, history, look, moves, plan, policy, probe, report, status
 from hamail.cli.app import App, Exit, end_with, examples
 from hamail.cli.doctor import doctor
 from hamail.cli.importer import importer
@@ -84,6 +84,7 @@ for _command in (
     *probe.COMMANDS,
     *drill.COMMANDS,
     *audit.COMMANDS,
+    *report.COMMANDS,
 ):
     cli.add_command(_command)
 

@@ -1,0 +1,1 @@
+"""One archive with what somebody needs who is to help, and without what nobody else may know."""
