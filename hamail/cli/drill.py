@@ -112,7 +112,7 @@ def _plan(
         app.end(Exit.USAGE, "--every must be between 10ms and 1s")
     if not 100 <= given["mail_every_ms"] <= 10_000:
         app.end(Exit.USAGE, "--mail-every must be between 100ms and 10s")
-    objective = getattr(getattr(state.spec, "objectives", None), "rto_ms", None)
+    objective = state.spec.objectives.rto_ms
     return plan.make(state, client.timings().timings, name, group, given["duration_ms"], given["resource"], objective)
 
 

@@ -1,6 +1,6 @@
 """From the TOML text of a cluster to its ClusterSpec. The shape is checked here, the meaning in `rules`."""
 
-from hamail.config import policy
+from hamail.config import policy, promises
 from hamail.config.duration import format_duration, parse_restarts
 from hamail.config.section import Section
 from hamail.model.ids import DeviceName, GroupName, NodeName, ResourceName
@@ -22,6 +22,8 @@ def read_cluster(root: Section) -> ClusterSpec:
         nodes={name: _node(name, section) for name, section in root.tables("nodes", required=True)},
         fencing={name: _device(name, section) for name, section in root.tables("fencing")},
         groups={name: _group(name, section) for name, section in root.tables("groups")},
+        objectives=promises.objectives(root),
+        contacts=promises.contacts(root),
     )
     cluster.finish()
     root.finish()

@@ -18,6 +18,7 @@ def _plain(spec: ClusterSpec) -> dict[str, Any]:
     """Resources by name: a changed order alone changes nothing, since only `after` orders them."""
     plain: dict[str, Any] = msgspec.structs.asdict(spec)
     plain["nodes"] = {name: msgspec.structs.asdict(node) for name, node in spec.nodes.items()}
+    plain["objectives"] = msgspec.structs.asdict(spec.objectives)
     plain["fencing"] = {name: msgspec.structs.asdict(device) for name, device in spec.fencing.items()}
     plain["groups"] = {
         name: msgspec.structs.asdict(group)

@@ -89,6 +89,14 @@ class FenceDeviceSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     executors: tuple[NodeName, ...] = ()  # who may run it; empty: every mail node but the target
 
 
+class Objectives(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the service has promised. Drills pass or fail by it; nothing in the cluster acts on it."""
+
+    rto_ms: int | None = None  # the longest outage of one failure
+    rpo: int = 0  # acknowledged mails that may be lost
+    availability: str = ""  # in per cent, as written: "99.999"
+
+
 class ClusterSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     nodes: dict[NodeName, NodeSpec]
@@ -98,6 +106,8 @@ class ClusterSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     watchdog_timeout_s: int = 5
     quarantine: Budget | None = DEFAULT_QUARANTINE  # a node that comes back that often is in quarantine; None: never
     quarantine_for_ms: int = 3_600_000
+    objectives: Objectives = Objectives()
+    contacts: dict[str, str] = {}  # for the runbook: who -> how to reach them
 
     def voters(self) -> tuple[NodeName, ...]:
         """Every node votes; the order is by name so that it is the same everywhere."""

@@ -95,6 +95,7 @@ def _expected(
         rto_ms=total,
         limit_ms=limit_ms(total, objective),
         objective_ms=objective,
+        rpo=state.spec.objectives.rpo,
         basis=f"{basis} ({seen})",
         steps=tuple(_steps(spec, name, source, target)),
     )
