@@ -55,12 +55,20 @@ start_option = click.option("--no-start", is_flag=True, help="Write everything, 
 @click.option(
     "--watchdog", metavar="PATH", default=None, help="Of both mail servers; '' for none.  [default: what is here]"
 )
+@click.option(
+    "--prepare-storage",
+    "prepare",
+    is_flag=True,
+    help="Make the store's folders, on an empty disk that nobody has mounted.",
+)
 @mail_option
 @start_option
 @yes_option
 @json_option
 @pass_app
-def init(app: App, /, template: str, apply_mail: bool, no_start: bool, yes: bool, **given: object) -> None:
+def init(
+    app: App, /, template: str, prepare: bool, apply_mail: bool, no_start: bool, yes: bool, **given: object
+) -> None:
     """Set up the first node: configuration, authority, journal.
 
     Looks at the machine, shows what it would write and how Postfix and Dovecot should change, and asks. All or nothing.
@@ -77,6 +85,7 @@ def init(app: App, /, template: str, apply_mail: bool, no_start: bool, yes: bool
         _recover(app, machine, layout.etc)
         answers = _Questions(app, machine, yes).ask(given)
         plan = first.plan(answers, machine, layout)
+        _look_at_storage(machine, answers, prepare)
     except SetupError as error:
         refuse(app, error)
     app.say(f"This machine becomes {plan.node} of cluster {plan.spec.name}. To be written:", "bold")
@@ -88,6 +97,8 @@ def init(app: App, /, template: str, apply_mail: bool, no_start: bool, yes: bool
     except SetupError as error:
         refuse(app, error)
     _applied(app, settled.mail.copies)
+    if prepare:
+        _prepare(app, machine, answers)
     from hamail.cli.token import ISSUER_SOCKET, open_token
     from hamail.setup.node import RENEWAL, services
 
@@ -196,7 +207,7 @@ class _Questions:
         mine = [read_named(text, "--node") for text in _texts(given["nodes"])]
         while len(mine) < 2:
             number = len(mine) + 1
-            proposal = f"n{number}={here if number == 1 else ''}"
+            proposal = f"n1={here}" if number == 1 and here else ""
             text = self._one("", "--node NAME=ADDRESS (twice)", f"Mail server {number}, as NAME=ADDRESS", proposal)
             if not text:
                 break
@@ -278,6 +289,38 @@ class _Questions:
             f"no interface of this machine has the network of {listed(list(vips))}",
             f"Is the prefix right? Else say --interface; there are {has}",
         )
+
+
+def _look_at_storage(machine: "Machine", answers: "Answers", prepare: bool) -> None:
+    """Raises SetupError when the disk must be prepared and was not asked to be, or the other way round."""
+    from hamail.setup import storage
+    from hamail.setup.problem import SetupError
+
+    empty = storage.empty(machine, answers.device, answers.fstype)
+    if prepare and not empty:
+        raise SetupError(
+            f"--prepare-storage is for an empty disk; on {answers.device} there is something, or nobody can tell",
+            "What is there is not touched. Leave --prepare-storage out",
+        )
+    if empty and not prepare:
+        raise SetupError(
+            f"{answers.device} is empty: Postfix and Dovecot would not find their folders",
+            "If no machine has it mounted: hamailctl init --prepare-storage ...",
+        )
+
+
+def _prepare(app: App, machine: "Machine", answers: "Answers") -> None:
+    """Before anything starts: afterwards the storage is hamail's to mount."""
+    from hamail.setup import storage
+    from hamail.setup.problem import SetupError
+
+    try:
+        made = storage.prepare(machine, answers.device, answers.mount, answers.fstype)
+    except SetupError as error:
+        later = "systemctl enable --now hamail-issuer.socket hamail-renew.timer hamail-executor hamaild"
+        reasons = (f"the storage was not prepared: {error.reason}", error.hint)
+        app.end(Exit.FAILED, "it is set up, but was not started", reasons, hint=f"Then: {later}")
+    app.say(f"Made on the shared storage: {listed(made)}")
 
 
 def _texts(given: object) -> tuple[str, ...]:

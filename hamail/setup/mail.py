@@ -22,7 +22,8 @@ from hamail.setup.problem import SetupError
 
 POSTFIX = "/etc/postfix"
 DOVECOT = "/etc/dovecot"
-UNITS = ("postfix.service", "dovecot.service")
+UNITS = ("postfix.service", "dovecot.service", "dovecot.socket")
+COPIES = "/var/backups/hamail"  # not beside the files: what lies there is read, and compared between the nodes
 PATH_SINCE = (2, 4)  # Dovecot: mail_path, before that mail_location
 ENFORCE_SINCE = (3, 7)  # Postfix: smtp_bind_address_enforce
 
@@ -226,7 +227,7 @@ class Mail:
 
 
 class Applied:
-    """Changes made, with copies beside the files to go back to."""
+    """Changes made, with copies of the files to go back to."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -240,10 +241,12 @@ class Applied:
                 raise SetupError(f"{change.path} was changed by somebody else meanwhile", "Do it again")
         try:
             for change in plan.changes:
-                copy = change.path.with_name(f"{change.path.name}.before-hamail-{stamp}")
+                copy = self._machine.path(COPIES) / stamp / change.path.relative_to(self._machine.root)
+                copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 shutil.copy2(change.path, copy)
-                self.copies.append((change.path, copy))
                 was = change.path.stat()
+                os.chown(copy, was.st_uid, was.st_gid)
+                self.copies.append((change.path, copy))
                 write_whole(RealDisk(), change.path, change.new.encode(), mode=was.st_mode & 0o7777)
                 os.chown(change.path, was.st_uid, was.st_gid)
         except OSError as error:
@@ -254,7 +257,9 @@ class Applied:
 
     def take_back(self) -> None:
         for path, copy in self.copies:
-            copy.replace(path)
+            was = copy.stat()
+            shutil.move(copy, path)
+            os.chown(path, was.st_uid, was.st_gid)
         self.copies = []
 
 

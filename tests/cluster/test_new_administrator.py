@@ -57,8 +57,11 @@ def init(lab: Lab) -> dict[str, str]:
     words = ["hamailctl", "init", "--cluster", "lab", "--yes", "--json", "--apply-mail-settings"]
     words += ["--node", f"n1={at.v4('n1')}", "--node", f"n2={at.v4('n2')}", "--witness", f"n3={at.v4('n3')}"]
     words += ["--vip", f"{at.vip}/24", "--vip", f"{at.vip6}/64", "--device", "/dev/lun", "--mount", "/srv/mail"]
-    fence = f"pdu fence_lab n1=n1 n2=n2 ip={at.v4('pdu')} username=hamail password=@/root/pdu"
-    done = json.loads(first.run([*words, "--fence", fence]).stdout)
+    words += ["--fence", f"pdu fence_lab n1=n1 n2=n2 ip={at.v4('pdu')} username=hamail password=@/root/pdu"]
+    first.run("mkfs.ext4 -q -F /dev/lun")  # as it comes from the shop
+    refused = first.run(words, check=False)
+    assert refused.returncode == CODE_REFUSED and "is empty" in refused.stdout, refused
+    done = json.loads(first.run([*words, "--prepare-storage"]).stdout)
     assert done["node"] == "n1" and done["troubles"] == []
     first.run("rm /root/pdu")
     return done["join"]
@@ -77,6 +80,8 @@ def test_from_three_bare_machines_to_a_takeover(machines: Lab) -> None:
     told = nodes["n3"].run("hamailctl status").stdout
     assert "mail is active on n1; n2 could take over" in told
     before = {name: settings(nodes[name]) for name in NODES}
+    doctor = nodes["n1"].run("hamailctl doctor --no-dns", check=False)
+    assert "No failure" in doctor.stdout, doctor.stdout
 
     used = nodes["n3"].run(f"{commands['n2']} --yes", check=False)
     assert used.returncode == CODE_REFUSED and "set up already" in used.stderr

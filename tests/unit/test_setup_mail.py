@@ -105,13 +105,13 @@ def test_what_is_applied_is_what_was_shown_and_then_nothing_is_left_to_do(machin
     done = applied(machine, plan)
     for change in plan.changes:
         assert change.path.read_text() == change.new
-        copy = change.path.with_name(change.path.name + ".before-hamail-20260102-030405")
+        copy = machine.root / "var/backups/hamail/20260102-030405" / change.path.relative_to(machine.root)
         assert copy.read_text() == change.old
     assert len(done.copies) == len(plan.changes) == 3
     assert proposed(machine).empty
     done.take_back()
     assert (machine.root / "etc/postfix/main.cf").read_text() == MAIN
-    assert not list(machine.root.rglob("*.before-hamail-*"))
+    assert not [p for p in (machine.root / "var").rglob("*") if p.is_file()]
 
 
 def test_both_families_and_units_of_the_boot(machine: Programs) -> None:
