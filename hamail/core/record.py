@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from hamail.core.words import clock
 from hamail.model.commands import Command
 from hamail.model.state import EVENTS_KEPT, ClusterState, Decision, Event, GroupState
 
@@ -18,6 +19,7 @@ TEXT_CHARS_MAX = 240
 REFUSALS_LOOKED_AT = (
     20  # the same refusal among so many events is not recorded again: a loop must not flush the history
 )
+WALL_CLOCK_FROM_MS = 10**11  # a longer duration does not occur
 NO_FACTS = frozenset(
     {"at_ms", "request", "actor", "reason", "basis", "spec", "source", "sentence", "stamps", "group", "node"}
 )
@@ -61,7 +63,7 @@ def _words(field: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) and field.endswith("_ms"):
-        return f"{value / 1000:g} s"
+        return clock(value) if value >= WALL_CLOCK_FROM_MS else f"{value / 1000:g} s"
     if isinstance(value, tuple):
         return ", ".join(str(x) for x in value)
     if isinstance(value, dict):
@@ -93,8 +95,8 @@ def refused(state: ClusterState, command: Command, why: str) -> ClusterState:
         sentence=sentence,
         group=clip(str(getattr(command, "group", "")), KEY_CHARS_MAX),
         node=clip(str(getattr(command, "node", "") or getattr(command, "target", "")), KEY_CHARS_MAX),
-        actor=command.actor,
-        reason=command.reason,
+        actor=clip(command.actor, KEY_CHARS_MAX),
+        reason=clip(command.reason, 2 * TEXT_CHARS_MAX),
         decision=decision(command, GroupState(), "refused", whole=True),
     )
     return replace(state, events=(*state.events, event)[-EVENTS_KEPT:])

@@ -558,3 +558,10 @@ def test_answer_from_something_else_is_an_error_with_a_sentence(path):
                 call(cl.ControlClient(path))
             thread.join(5)
     listener.close()
+
+
+def test_a_refusal_before_the_log_is_kept_in_the_history(client, backend):
+    backend.refusals = {"n2": ("n2 is being fenced",)}
+    with pytest.raises(cl.Refused):
+        client.request_move("mail", "n2", "because")
+    assert backend.noted == [("root", "move mail n2", "mail cannot be moved now; n2 is being fenced")]
