@@ -31,6 +31,8 @@ losetup:mount
 nsenter:util-linux
 spin:spin
 gcc:gcc
+dpkg-deb:dpkg
+mandoc:mandoc
 "
 
 say() {
