@@ -1,4 +1,4 @@
-"""`hamailctl config`: check a file, apply it, show what is applied."""
+"""`hamailctl config`: check a file, apply it, show what is applied. Revisions are in `revisions`."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def config() -> None:
 @pass_app
 def check(app: App, file: Path) -> None:
     """Check FILE; nothing is changed. Works without a running hamaild."""
-    source = _read(app, file)
+    source = read_file(app, file)
     from hamail.config import ConfigError, parse_cluster, warnings
     from hamail.config.local import check_local, local_interfaces
     from hamail.control.client import ControlError
@@ -47,11 +47,12 @@ def check(app: App, file: Path) -> None:
         _refuse(app, file, tuple(str(problem) for problem in misfits))
     running = ""
     changes: tuple[str, ...] | None = None
+    effects: tuple[str, ...] = ()
     try:
         found = app.client.check_config(source)
         if found.problems:
             _refuse(app, file, found.problems)
-        changes, running = found.changes, f"revision {found.revision}"
+        changes, effects, running = found.changes, found.effects, f"revision {found.revision}"
     except ControlError as error:
         running = error.error
     if app.json:
@@ -60,6 +61,7 @@ def check(app: App, file: Path) -> None:
             "problems": (),
             "warnings": warnings(spec),
             "changes": changes,
+            "effects": effects,
             "running": running,
         }
         app.emit(body)
@@ -74,6 +76,7 @@ def check(app: App, file: Path) -> None:
         app.say(f"Not compared with a running cluster: {running}", "dim")
     else:
         _show_changes(app, changes, running)
+        _show_effects(app, effects)
 
 
 @config.command(epilog=examples('hamailctl config apply /etc/hamail/cluster.toml --reason "third node"'))
@@ -83,41 +86,58 @@ def check(app: App, file: Path) -> None:
 @json_option
 @pass_app
 def apply(app: App, file: Path, reason: str, request: str, yes: bool) -> None:
-    """Make FILE the configuration of the whole cluster, after showing what changes."""
-    source = _read(app, file)
+    """Make FILE the configuration of the whole cluster, after showing what changes and what that does."""
+    apply_source(app, read_file(app, file), str(file), reason, request, yes)
+
+
+def apply_source(app: App, source: str, name: str, reason: str, request: str, yes: bool) -> None:
+    """`name`: of the text, for people. All nodes take it, or none."""
     client = app.client
     expected: int | None = None  # a retry is not compared again: it may have been carried out already
     if not request:
         found = client.check_config(source)
         if found.problems:
-            _refuse(app, file, found.problems)
+            _refuse(app, name, found.problems)
         if not found.changes:
-            app.say(f"{file} is what is applied already (revision {found.revision}): nothing to do.")
+            app.say(f"{name} is what is applied already (revision {found.revision}): nothing to do.")
             if app.json:
-                app.emit({"schema": JSON_SCHEMA, "result": "done", "changes": [], "revision": found.revision})
+                nothing = {"schema": JSON_SCHEMA, "result": "done", "changes": [], "revision": found.revision}
+                app.emit(nothing, "config-apply")
             return
+        if found.refusals:
+            app.end(Exit.REFUSED, f"{name} cannot be applied now; nothing was changed", found.refusals)
         _show_changes(app, found.changes, f"revision {found.revision}")
+        _show_effects(app, found.effects)
         expected = found.revision
         app.confirm("Apply this to the whole cluster?", yes)
     done = client.apply_config(source, expected, reason, request)
     if app.json:
-        app.emit({"schema": JSON_SCHEMA, "result": "done", "request": done.request, "revision": done.revision})
+        body = {"result": "done", "request": done.request, "revision": done.revision}
+        app.emit({"schema": JSON_SCHEMA, **body}, "config-apply")
     app.say(f"Applied as revision {done.revision}.", "bold green")
 
 
-@config.command(epilog=examples("hamailctl config show > cluster.toml"))
+@config.command(epilog=examples("hamailctl config show > cluster.toml", "hamailctl config show --revision 3"))
+@click.option("--revision", "number", type=click.IntRange(min=1), help="An earlier one.")
 @json_option
 @pass_app
-def show(app: App) -> None:
+def show(app: App, number: int | None) -> None:
     """Print the applied configuration as it was written."""
     revision = app.client.config().config
+    if number is not None:
+        kept = app.client.revisions().revisions
+        found = next((r for r in kept if r.revision == number), None)
+        if found is None:
+            app.end(Exit.REFUSED, f"revision {number} is not kept", ["hamailctl config history lists what is"])
+        revision = found
     if app.json:
         app.emit({"schema": JSON_SCHEMA, "config": revision})
         return
     click.echo(revision.source, nl=not revision.source.endswith("\n"))
 
 
-def _read(app: App, file: Path) -> str:
+def read_file(app: App, file: Path) -> str:
+    """Ends the command when it cannot be read as text."""
     try:
         with file.open("rb") as stream:
             raw = stream.read(FILE_BYTES_MAX + 1)
@@ -130,7 +150,7 @@ def _read(app: App, file: Path) -> str:
         app.end(Exit.USAGE, f"{file}: not UTF-8 text (byte {error.start})")
 
 
-def _refuse(app: App, file: Path, problems: tuple[str, ...]) -> None:
+def _refuse(app: App, file: Path | str, problems: tuple[str, ...]) -> None:
     named = [problem.replace(GIVEN, str(file), 1) for problem in problems]
     app.end(Exit.REFUSED, f"{file} cannot be used; nothing was changed", named)
 
@@ -139,3 +159,10 @@ def _show_changes(app: App, changes: tuple[str, ...], against: str) -> None:
     app.say(f"Changes against {against}:" if changes else f"No changes against {against}.")
     for change in changes:
         app.say(f"  {change}")
+
+
+def _show_effects(app: App, effects: tuple[str, ...]) -> None:
+    if effects:
+        app.say("What that does:")
+    for effect in effects:
+        app.say(f"  {effect}", "yellow" if effect.startswith("!") else "")

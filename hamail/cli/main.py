@@ -6,7 +6,24 @@ from typing import Any
 
 import click
 
-from hamail.cli import act, audit, config, drill, history, look, moves, plan, policy, probe, report, status
+from hamail.cli import (
+    act,
+    audit,
+    availability,
+    config,
+    drill,
+    history,
+    incident,
+    look,
+    moves,
+    plan,
+    policy,
+    probe,
+    report,
+    revisions,
+    runbook,
+    status,
+)
 from hamail.cli.app import App, Exit, end_with, examples
 from hamail.cli.doctor import doctor
 from hamail.cli.importer import importer
@@ -85,8 +102,15 @@ for _command in (
     *drill.COMMANDS,
     *audit.COMMANDS,
     *report.COMMANDS,
+    *runbook.COMMANDS,
+    *availability.COMMANDS,
+    *incident.COMMANDS,
 ):
     cli.add_command(_command)
+
+
+for _command in revisions.COMMANDS:
+    config.config.add_command(_command)
 
 
 def main() -> None:

@@ -137,6 +137,7 @@ class ConfigCheckDocument(Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     changes: tuple[str, ...] | None  # None: not compared with a running cluster
+    effects: tuple[str, ...] = ()  # what it would do to what runs
     running: str
 
 
@@ -145,6 +146,17 @@ class ConfigApplyDocument(Struct, frozen=True, kw_only=True):
     revision: int
     request: RequestId = ""
     changes: tuple[str, ...] = ()
+
+
+class ConfigDiffDocument(Struct, frozen=True, kw_only=True):
+    old: str
+    new: str
+    text: tuple[str, ...]  # a unified difference
+    changes: tuple[str, ...] | None = None  # what it means; null: one of them cannot be read by this version
+
+
+class ConfigHistoryDocument(Struct, frozen=True, kw_only=True):
+    revisions: tuple[ConfigRevision, ...]  # oldest first; the last one is in force
 
 
 class ConfigShowDocument(Struct, frozen=True, kw_only=True):
@@ -241,6 +253,9 @@ DOCUMENTS: dict[str, type[Struct]] = {
     "config-check": ConfigCheckDocument,
     "config-apply": ConfigApplyDocument,
     "config-show": ConfigShowDocument,
+    "config-diff": ConfigDiffDocument,
+    "config-history": ConfigHistoryDocument,
+    "config-rollback": ConfigApplyDocument,
     "doctor": DoctorDocument,
     "import-pacemaker": ImportDocument,
     "init": InitDocument,

@@ -171,9 +171,12 @@ class Actions:
 
     async def check_config(self, request: web.Request) -> web.Response:
         body = await read(request, api.ConfigCheckRequest)
-        _, problems, changes = await asyncio.to_thread(self._backend.check_config, body.source)
+        spec, problems, changes = await asyncio.to_thread(self._backend.check_config, body.source)
         revision = self._backend.state().config.revision
-        return answer(ConfigCheck(problems=problems, changes=changes, revision=revision))
+        refusals, effects = self._backend.config_effects(spec) if spec is not None and changes else ((), ())
+        return answer(
+            ConfigCheck(problems=problems, changes=changes, revision=revision, refusals=refusals, effects=effects)
+        )
 
     async def apply_config(self, request: web.Request) -> web.Response:
         body = await read(request, api.ConfigRequest)

@@ -109,10 +109,17 @@ class MoveCheck(Struct, frozen=True, kw_only=True):
     schema: int = API_SCHEMA
 
 
+class Revisions(Struct, frozen=True, kw_only=True):
+    revisions: tuple[ConfigRevision, ...]  # oldest first; the last one is in force
+    schema: int = API_SCHEMA
+
+
 class ConfigCheck(Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
     changes: tuple[str, ...]
     revision: int  # that the changes are against
+    refusals: tuple[str, ...] = ()  # why it could not be applied at this moment
+    effects: tuple[str, ...] = ()  # what it would do to what runs
     schema: int = API_SCHEMA
 
 

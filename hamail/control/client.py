@@ -128,6 +128,9 @@ class ControlClient:
     def config(self) -> api.ConfigAnswer:
         return self._get("config", api.ConfigAnswer)
 
+    def revisions(self) -> api.Revisions:
+        return self._get("config/revisions", api.Revisions)
+
     def timings(self) -> api.TimingsAnswer:
         return self._get("timings", api.TimingsAnswer)
 

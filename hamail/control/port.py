@@ -50,6 +50,9 @@ class Backend(Protocol):
     def check_config(self, source: str) -> tuple[ClusterSpec | None, tuple[str, ...], tuple[str, ...]]:
         """Read TOML: the spec (None when there are problems), the problems, and the changes against the applied one."""
 
+    def config_effects(self, spec: ClusterSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Why it cannot be applied now, and what it would do to what runs. In sentences."""
+
     async def submit(self, command: AnyCommand) -> Outcome | Unknown:
         """Propose and return when the command has been applied on this node, or when nobody can tell.
 

@@ -18,6 +18,7 @@ from hamail.control.api import (
     Events,
     History,
     MoveAnswer,
+    Revisions,
     TimingsAnswer,
 )
 from hamail.control.port import Backend
@@ -44,6 +45,7 @@ class Views:
             web.get(f"{PREFIX}/history", self.history),
             web.get(f"{PREFIX}/history/{{id}}", self.move),
             web.get(f"{PREFIX}/config", self.config),
+            web.get(f"{PREFIX}/config/revisions", self.revisions),
             web.get(f"{PREFIX}/timings", self.timings),
             web.get(f"{PREFIX}/metrics", self.metrics),
             web.get(f"{PREFIX}/active/{{group}}", self.active),
@@ -107,6 +109,11 @@ class Views:
     async def config(self, request: web.Request) -> web.Response:
         parameters(request, ())
         return answer(ConfigAnswer(config=self._backend.state().config))
+
+    async def revisions(self, request: web.Request) -> web.Response:
+        parameters(request, ())
+        state = self._backend.state()
+        return answer(Revisions(revisions=(*state.revisions, state.config)))
 
     async def timings(self, request: web.Request) -> web.Response:
         parameters(request, ())

@@ -12,7 +12,7 @@ from hamail.core.words import clock
 from hamail.model import commands as c
 from hamail.model.ids import GroupName, NodeName
 from hamail.model.spec import ClusterSpec, GroupSpec
-from hamail.model.state import ConfigRevision, Maintenance, Phase, Stamp, Term, Trigger
+from hamail.model.state import ConfigRevision, Maintenance, Phase, Stamp, Term, Trigger, keep_revisions
 
 NODES_ARE_FIXED = "the cluster's name and its nodes (added, removed, other addresses) cannot be changed while it runs"
 
@@ -159,6 +159,7 @@ def apply_config(d: Draft, command: c.ApplyConfig) -> None:
         raise Rejected("; ".join(unusable))
     if current.revision:
         _check_change(d, command.spec)
+        d.revisions = keep_revisions((*d.revisions, current))
     before, d.spec = d.spec, command.spec
     d.config = ConfigRevision(
         revision=current.revision + 1,

@@ -37,6 +37,7 @@ class Draft:
         self._command = command
         self.spec = state.spec
         self.config = state.config
+        self.revisions = state.revisions
         self.maintenance = state.maintenance
         self.scheduled = state.scheduled
         self._groups = dict(state.groups)
@@ -53,6 +54,7 @@ class Draft:
             self._state,
             spec=self.spec,
             config=self.config,
+            revisions=self.revisions,
             applied=self.index,
             detection_ms_max=max(self._state.detection_ms_max, self.spec.detection_ms),
             watchdog_timeout_s_max=max(self._state.watchdog_timeout_s_max, self.spec.watchdog_timeout_s),

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from hamail import __version__
 from hamail.control.api import GIVEN, Why
 from hamail.control.port import NotProposed
-from hamail.core import account, explain, leaving, placement, policy, policy_view, preflight, record
+from hamail.core import account, config_effects, explain, leaving, placement, policy, policy_view, preflight, record
 from hamail.core.changes_orders import NODES_ARE_FIXED
 from hamail.core.facts import Facts
 from hamail.core.provenance import operator_refusal
@@ -79,7 +79,9 @@ class DaemonBackend:
             node=self._engine.me,
             at_ms=wall_ms(),
             coordinator=self._shell.health().leader,
-            state=replace(state, events=(), requests=(), moves=state.moves[-MOVES_TOLD:], config=config),
+            state=replace(
+                state, events=(), requests=(), moves=state.moves[-MOVES_TOLD:], config=config, revisions=()
+            ),
             heard=facts.nodes,
             retry_in_ms=facts.retry_in_ms,
             behind_ms=facts.behind_ms,
@@ -113,6 +115,10 @@ class DaemonBackend:
         if state.config.revision and (spec.name, spec.nodes) != (state.spec.name, state.spec.nodes):
             return None, (NODES_ARE_FIXED,), ()
         return spec, (), tuple(diff(self.state().spec, spec))
+
+    def config_effects(self, spec: ClusterSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        state = self.state()
+        return config_effects.refusals(state, spec), config_effects.effects(state, spec)
 
     async def submit(self, command: AnyCommand) -> Outcome | Unknown:
         if self._engine.problem or self._shell.consensus is None:

@@ -237,9 +237,26 @@ class ConfigRevision(Struct, frozen=True, kw_only=True):
     source: str  # the TOML text as applied
 
 
+REVISIONS_KEPT = 20
+REVISIONS_CHARACTERS_MAX = 200_000  # of all earlier texts together: they are part of every snapshot
+
+
+def keep_revisions(revisions: tuple[ConfigRevision, ...]) -> tuple[ConfigRevision, ...]:
+    """The newest that fit, in their order."""
+    kept: list[ConfigRevision] = []
+    room = REVISIONS_CHARACTERS_MAX
+    for revision in reversed(revisions[-REVISIONS_KEPT:]):
+        room -= len(revision.source)
+        if room < 0:
+            break
+        kept.append(revision)
+    return tuple(reversed(kept))
+
+
 class ClusterState(Struct, frozen=True, kw_only=True):
     spec: ClusterSpec
     config: ConfigRevision
+    revisions: tuple[ConfigRevision, ...] = ()  # of the configuration before this one, newest last, bounded
     applied: LogIndex = 0
     detection_ms_max: int = 0  # longest ever in force: a restarted voter may have promised for that long
     watchdog_timeout_s_max: int = 0  # longest ever in force: a watchdog may still run with it

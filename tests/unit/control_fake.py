@@ -106,6 +106,8 @@ class FakeBackend:
         self.quorum = True
         self.refusals: dict[str, tuple[str, ...]] = {}
         self.problems: tuple[str, ...] = ()
+        self.config_refusals: tuple[str, ...] = ()
+        self.told_effects: tuple[str, ...] = ("nothing is stopped, moved or fenced by this",)
         self.changes: tuple[str, ...] = ("detection: 1000 ms -> 300 ms",)
         self.candidates = (
             Candidate(node="n1", eligible=True, reason="owns it"),
@@ -239,6 +241,9 @@ class FakeBackend:
         if self.problems:
             return None, self.problems, ()
         return self.st.spec, (), self.changes if source != self.st.config.source else ()
+
+    def config_effects(self, spec):
+        return self.config_refusals, self.told_effects
 
     async def submit(self, command):
         self.submitted.append(command)
