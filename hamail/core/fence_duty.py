@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from hamail.core.local import Local
 
 
+HURRY_MS = 5_000  # a device that was asked within this time is not asked again because somebody wants to know
+
+
 class FenceDuty:
     def __init__(self, local: "Local") -> None:
         self.l = local
@@ -34,6 +37,16 @@ class FenceDuty:
 
     def checked(self, n: a.FenceChecked) -> None:
         self.ready = {**self.ready, n.device: "" if n.ok else n.detail or "no reason given"}
+
+    def hurry(self) -> frozenset[DeviceName]:
+        """Somebody wants to know: ask at the next step. Returns the devices that this node will ask then."""
+        e, spec = self.l.e, self.l.e.state.spec
+        enough_ns = e.now_ns + (e.timings.fence_check_ms - HURRY_MS) * MS
+        due = {d.name for d in spec.fencing.values() if self._check_ns.get(d.name, 0) <= enough_ns}
+        for name in due:
+            self._check_ns.pop(name, None)
+        mine = {d.name for d in spec.fencing.values() for n in d.targets if e.me in spec.fence_executors(d, n)}
+        return frozenset(due & mine)
 
     def step(self) -> None:
         self._run_orders()

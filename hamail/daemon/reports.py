@@ -5,6 +5,7 @@ unknown, not bad.
 """
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Coroutine
@@ -14,8 +15,8 @@ import structlog
 
 from hamail import __version__
 from hamail.core.engine import Engine
-from hamail.model.actions import AnyNotice, AnyRequest, FactsGathered, GatherFacts, Refused
-from hamail.model.ids import NodeName
+from hamail.model.actions import AnyNotice, AnyRequest, FactsGathered, FenceChecked, GatherFacts, Refused
+from hamail.model.ids import DeviceName, NodeName
 from hamail.model.messages import AnyMessage, Aside, Ping, Pong, ReportAnswer, ReportRequest
 from hamail.model.report import LinkFacts, NodeReport
 
@@ -23,6 +24,7 @@ GATHER_TIMEOUT_S = 9.0  # above the executor's own limit
 COLLECT_TIMEOUT_S = 12.0
 PINGS = 5
 PING_TIMEOUT_S = 0.5
+FENCE_TIMEOUT_S = 8.0
 GATHER_ID = -1  # the engine's requests count from 1
 ASKERS_MAX = 16  # per node, so that nobody can pile up work here
 
@@ -43,6 +45,8 @@ class Reports:
         self._pongs: dict[tuple[NodeName, int], asyncio.Future[Pong]] = {}
         self._answers: dict[tuple[NodeName, int], asyncio.Future[NodeReport]] = {}
         self._gathered: asyncio.Future[FactsGathered] | None = None
+        self._unchecked: set[DeviceName] = set()  # fence devices that are being asked
+        self._checked = asyncio.Event()
         self._report: asyncio.Task[NodeReport] | None = None
         self._askers: dict[NodeName, int] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -72,6 +76,10 @@ class Reports:
         match notice:
             case FactsGathered():
                 _settle(self._gathered, notice)
+            case FenceChecked():
+                self._unchecked.discard(notice.device)
+                if not self._unchecked:
+                    self._checked.set()
             case Refused(id=number) if number == GATHER_ID:
                 _settle(self._gathered, FactsGathered(facts=None, problem=notice.why))
 
@@ -129,13 +137,14 @@ class Reports:
     async def _make(self) -> NodeReport:
         peers = tuple(self._engine.members.peers)
         measuring = asyncio.gather(*(self._link(peer) for peer in peers))
-        gathered, links = await asyncio.gather(self._gather(), measuring)
+        gathered, links, _ = await asyncio.gather(self._gather(), measuring, self._check_fences())
         witness = self._ask is None
         return NodeReport(
             at_ms=time.time_ns() // 1_000_000,
             version=__version__,
             links=dict(zip(peers, links, strict=True)),
             watchdog=None if witness or not self._engine.local.connected else self._engine.local.watchdog,
+            fence_ready=dict(self._engine.local.fences.ready),
             machine=gathered.facts,
             machine_problem=gathered.problem,
         )
@@ -152,6 +161,18 @@ class Reports:
                 return await waiting
         except TimeoutError:
             return FactsGathered(facts=None, problem=f"the executor has not answered within {GATHER_TIMEOUT_S:g} s")
+
+    async def _check_fences(self) -> None:
+        """Have the devices asked now; what has not answered in time is told as it was at the last check."""
+        if self._ask is None:
+            return
+        self._unchecked = set(self._engine.local.fences.hurry())
+        if not self._unchecked:
+            return
+        self._checked.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FENCE_TIMEOUT_S):
+                await self._checked.wait()
 
     async def _link(self, peer: NodeName) -> LinkFacts:
         """One ping after the other; the quickest tells most about the way and about the clocks."""

@@ -46,10 +46,9 @@ def present(f: Findings) -> Opinions:
 
 def ready(f: Findings) -> Opinions:
     for node in targets(f.spec):
-        view = next((v for v in f.status.nodes if v.name == node), None) if f.status else None
         for device in f.spec.devices_for(node):
             subject = f"{device.name} for {node}"
-            said = view.fence_devices.get(device.name, NOT_ASKED) if view else NOT_ASKED
+            said = _said(f, device, node)
             by = " and ".join(f.spec.fence_executors(device, node))
             if said == "":
                 yield ok(subject, f"answers {by}, and reports the state of plug {device.targets[node]}")
@@ -59,6 +58,16 @@ def ready(f: Findings) -> Opinions:
             else:
                 remedy = f"on {by}: check address, user and plug in cluster.toml, and the file of the password"
                 yield fail(subject, f"does not work from {by}: {said}", f"{remedy}; the check is repeated by itself")
+
+
+def _said(f: Findings, device: FenceDeviceSpec, node: NodeName) -> str:
+    """ "" when the device answers one of those who would use it: as they say just now, else as they last said."""
+    fresh = [f.reports[by].fence_ready for by in f.spec.fence_executors(device, node) if by in f.reports]
+    answers = [known[device.name] for known in fresh if device.name in known]
+    if answers:
+        return "" if "" in answers else answers[0]
+    view = next((v for v in f.status.nodes if v.name == node), None) if f.status else None
+    return view.fence_devices.get(device.name, NOT_ASKED) if view else NOT_ASKED
 
 
 def fate(f: Findings) -> Opinions:

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from hamail.model.actions import WatchdogStatus
-from hamail.model.ids import NodeName
+from hamail.model.ids import DeviceName, NodeName
 from hamail.model.machine import MachineFacts
 
 
@@ -20,5 +20,6 @@ class NodeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     version: str = ""
     links: dict[NodeName, LinkFacts] = {}
     watchdog: WatchdogStatus | None = None  # None: no executor here
+    fence_ready: dict[DeviceName, str] = {}  # as in a heartbeat, but asked for just now
     machine: MachineFacts | None = None
     machine_problem: str = ""  # why there is none

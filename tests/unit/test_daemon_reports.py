@@ -40,6 +40,7 @@ async def test_every_node_tells_of_itself_and_of_its_links(world: World) -> None
         assert set(report.links) == {"n1", "n2", "n3"} - {name}
         assert all(link.rtt_us and abs(link.offset_us or 0) < 1_000_000 for link in report.links.values())
         assert (report.watchdog is None) == (name == "n3")
+        assert report.fence_ready == ({} if name == "n3" else {"pdu": ""})
 
 
 async def test_a_refusal_and_a_silent_node_are_told_not_guessed(world: World, monkeypatch) -> None:  # noqa: F811
@@ -74,7 +75,8 @@ class Desk:
         self.sent: list[tuple[str, AnyMessage]] = []
         self.asked: list[a.AnyRequest] = []
         members = type("M", (), {"peers": {}})()
-        local = type("L", (), {"connected": False, "watchdog": None})()
+        fences = type("F", (), {"ready": {"pdu": ""}, "hurry": lambda _: frozenset()})()
+        local = type("L", (), {"connected": False, "watchdog": None, "fences": fences})()
         engine = type("E", (), {"me": "n1", "members": members, "local": local})()
         self.reports = Reports(
             engine,  # type: ignore[arg-type]

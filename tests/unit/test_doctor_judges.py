@@ -74,6 +74,13 @@ def fencing(**devices: dict[str, Any]) -> Findings:
     return findings(spec=msgspec.structs.replace(SPEC, fencing=made))
 
 
+def ready(**told: dict[str, str]) -> Findings:
+    """What the nodes say of their devices just now; what they said before counts no more."""
+    f = findings(status=status(pdu="broken an hour ago"))
+    reports = {name: msgspec.structs.replace(r, fence_ready=told.get(name, {})) for name, r in f.reports.items()}
+    return msgspec.structs.replace(f, reports=reports)
+
+
 def group(**changed: Any) -> Findings:
     f = fencing()
     mail = msgspec.structs.replace(SPEC.groups["mail"], **changed)
@@ -135,6 +142,8 @@ TABLE = [
     ("fence-device", group(shared_storage=False, requires=Requirement.LEASE), WARN, "its groups rely on less"),
     ("fence-ready", findings(), OK, "answers n2"),
     ("fence-ready", findings(status=status(pdu="login denied")), FAIL, "login denied"),
+    ("fence-ready", ready(n1={"pdu": "", "ipmi-n2": "refused"}, n2={"pdu": ""}), FAIL, "ipmi-n2 for n2"),
+    ("fence-ready", ready(n1={"pdu": "", "ipmi-n2": ""}, n2={"pdu": "", "ipmi-n1": ""}), OK, "answers n1"),
     ("fence-ready", findings(status=status(pdu="not checked yet")), UNKNOWN, "has not asked it yet"),
     ("fence-ready", findings(status=None, before_start=True), UNKNOWN, "once hamaild runs"),
     ("fence-fate", findings(), OK, "no common cause"),
