@@ -300,7 +300,7 @@ def _left(left_ms: int) -> str:
     short_help="Call off a scheduled move, or turn back one that is under way.",
     epilog=examples("hamailctl cancel 1742", "hamailctl scheduled", "hamailctl history"),
 )
-@click.argument("number", type=click.IntRange(min=1))
+@click.argument("number", type=click.IntRange(1, 2**53))
 @order_options
 @timeout_option(MOVE_TIMEOUT_MS)
 @json_option

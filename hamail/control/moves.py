@@ -23,6 +23,7 @@ from hamail.model.preflight import PreflightAsk
 from hamail.model.report import NodeReport
 
 REPORT_TIMEOUT_S = 4.0  # the target is asked about its machine; who does not answer is not waited for
+NUMBER_MAX = 2**53  # what every JSON reader takes for a whole number
 ORDERS = ("switchover", "failover", "standby", "restart", "ban")
 
 
@@ -114,6 +115,8 @@ class MoveOrders(Actions):
         body = await read(request, ScheduleRequest)
         if (body.at_ms > 0) == (body.in_ms > 0) or min(body.at_ms, body.in_ms) < 0:
             raise errors.bad_request("give either at_ms or in_ms, above 0")
+        if max(body.at_ms, body.in_ms) > NUMBER_MAX:
+            raise errors.bad_request(f"at_ms and in_ms: {NUMBER_MAX} at most")
 
         def prepare(order: RequestId) -> AnyCommand:
             state, now_ms = self._backend.state(), self._backend.now_ms()
@@ -135,6 +138,8 @@ class MoveOrders(Actions):
 
     async def cancel(self, request: web.Request) -> web.Response:
         body = await read(request, CancelRequest)
+        if not 0 < body.order <= NUMBER_MAX:
+            raise errors.bad_request(f"order: a number from 1 to {NUMBER_MAX}")
 
         def prepare(order: RequestId) -> AnyCommand:
             return commands.Cancel(

@@ -27,8 +27,10 @@ SPECS = st.sampled_from(
     ]
     + [cluster(("n1",), ("n2", "n3"))]
 )
+MOMENTS = SMALL | st.sampled_from([-(2**63), 2**60, 2**60 + 1, 2**63 - 1])  # a clock may be anywhere
 BY_NAME = {
-    "at_ms": SMALL, "request": st.sampled_from(["", "", "r1", "r2"]), "actor": TEXT, "reason": TEXT,
+    "at_ms": MOMENTS, "until_ms": MOMENTS, "due_ms": MOMENTS,
+    "request": st.sampled_from(["", "", "r1", "r2"]), "actor": TEXT, "reason": TEXT,
     "node": NODES, "target": NODES, "by": NODES, "group": GROUPS, "epoch": SMALL, "expected_epoch": SMALL,
     "order": SMALL, "after": SMALL, "since": SMALL, "silent_ms": SMALL, "count": SMALL, "expected_revision": SMALL,
     "behind_ms": SMALL, "unheard": st.lists(NODES, max_size=2).map(tuple), "cleaned": st.dictionaries(GROUPS, SMALL),

@@ -113,6 +113,10 @@ def seeds() -> list[bytes]:
         "fence/confirm": {"node": "n1", "typed": "n1"},
         "config": {"source": "[cluster]", "expected_revision": 3},
         "config/check": {"source": "x"},
+        "failover": {"group": "mail", "to": "n2", "force": True},
+        "restart": {"group": "mail", "resource": "postfix"},
+        "scheduled": {"group": "mail", "to": None, "in_ms": 2**62, "at_ms": 0},
+        "cancel": {"order": 2**62},
     }
     found = [b"GET /v1/" + path.encode() + b" HTTP/1.1\r\nHost: x\r\n\r\n" for path in looks]
     for path, body in orders.items():
