@@ -25,4 +25,5 @@ NAMES = (
     "control_api",
     "client_answers",
     "cli",
+    "enrolment",
 )
