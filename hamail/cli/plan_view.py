@@ -28,6 +28,8 @@ def _parts(plan: Plan, facts: bool) -> Iterator[RenderableType]:
         yield _steps(plan.steps, facts)
     else:
         yield Text("nothing would be done", style=DIM)
+    if not plan.at_rest:
+        yield Text("this would not come to rest by itself; told is how far it was followed", style="bold red")
     for forecast in plan.groups:
         yield Text()
         yield _forecast(forecast)

@@ -27,6 +27,7 @@ def plan(situation: Situation, supposed: Iterable[Hypothesis] = ()) -> Plan:
         supposed=tuple(str(h) for h in sandbox.supposed),
         steps=tuple(Step(at_ms=at_ms, event=event) for at_ms, event in sandbox.told),
         groups=groups,
+        at_rest=sandbox.at_rest,
         continues=all(f.service is not Service.DOWN for f in groups),
     )
 

@@ -50,6 +50,7 @@ class Sandbox:
         self._number = 0
         self._released: dict[tuple[GroupName, Epoch], tuple[NodeName, ...]] = {}
         self._majority_ms: dict[tuple[GroupName, Epoch], int] = {}
+        self.at_rest = False  # nothing is left to do, and nothing to wait for
         self.coordinator: NodeName | None = situation.coordinator
         self._elected_ms = 0
         self._pretence = Pretence(self)
@@ -77,6 +78,7 @@ class Sandbox:
             if (self._elect() and self._decide()) or self._pretence.step():
                 continue
             if not self._next():
+                self.at_rest = not self._agenda
                 return
 
     def after(self, ms: int, act: Act) -> None:

@@ -45,6 +45,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     supposed: tuple[str, ...]
     steps: tuple[Step, ...]
     groups: tuple[Forecast, ...]
+    at_rest: bool  # False: it would go on like this; what is told is where it was given up
     continues: bool  # every group is served in the end
 
 

@@ -1,5 +1,7 @@
 """`plan` foretells what the simulated cluster then does: target, evidence, result, and whether service continues."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from msgspec.structs import replace
@@ -11,9 +13,11 @@ from hamail.model.situation import SITUATION_SCHEMA, Situation
 from hamail.model.spec import Requirement
 from hamail.model.state import Evidence
 from hamail.simulation.fence_device import Mood
+from hamail.simulation.script import Script
 from hamail.simulation.spec import cluster
 from hamail.simulation.world import World
 
+STORIES_AT = Path(__file__).parents[1] / "scenario"
 HEALTHY_MS = 10_000
 SETTLED_MS = 25_000
 CHECKED_MS = 5_000  # every fence device has been asked whether it would work
@@ -194,3 +198,19 @@ def test_suppositions_are_written_as_they_are_read(text):
     h = hypotheses.parse(text, cluster(levels=2))
     assert str(h) == text
     assert hypotheses.words(h)
+
+
+@pytest.mark.parametrize("story", ["power_cut", "stop_fails", "both_lost", "target_fails", "lease_only"])
+def test_at_any_moment_of_a_story_plans_come_to_rest(story):
+    script = Script()
+    for line in (STORIES_AT / f"{story}.txt").read_text().splitlines():
+        if not line.strip() or line.startswith(("  | ", "#")):
+            continue
+        script.perform(line.strip())
+        if script._world is None:
+            continue
+        for name, machine in script.world.machines.items():
+            if machine.daemon is not None and machine.daemon.engine.state.config.revision:
+                seen = situation(script.world, name)
+                assert plan.plan(seen).at_rest, line
+                assert plan.risks(seen)
