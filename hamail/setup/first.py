@@ -1,5 +1,6 @@
 """The first node: from answers to a configuration, an authority, and a node that runs."""
 
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -105,6 +106,8 @@ def settle(plan: FirstPlan, machine: Machine, layout: Layout, *, keep: Path = KE
             "an authority is kept on this machine already; nothing was changed",
             f"Is this another cluster? Then remove {keep} first: its nodes could never be renewed again",
         )
+    with contextlib.suppress(OSError):
+        keep.rmdir()  # empty: what systemd makes for the service
     secrets = plan.secrets
     draft = files_of(
         layout,

@@ -126,6 +126,32 @@ def test_a_token_is_made_listed_and_closed(first: Path) -> None:
     assert json.loads(run("token", "list", "--json").output)["tokens"] == []
 
 
+def test_waiting_ends_when_the_token_is_used_or_gone(first: Path) -> None:
+    import threading
+
+    tokens = Tokens()
+
+    def when_open(act) -> threading.Thread:
+        def watch() -> None:
+            while not (found := tokens.all(0)):
+                pass
+            act(found[0])
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        return thread
+
+    thread = when_open(lambda one: tokens.use(one, "n2", "request"))
+    done = run("token", "create", "--wait")
+    thread.join(10)
+    assert done.exit_code == 0 and "n2 has used it" in done.output
+    run("token", "close", "--all")
+    thread = when_open(lambda one: tokens.close(one.id))
+    done = run("token", "create", "--wait")
+    thread.join(10)
+    assert done.exit_code == 1 and "nobody has used it" in done.output
+
+
 @pytest.mark.parametrize(("node", "said"), [("n9", "no node is called 'n9'"), ("n1", "n1 is this machine")])
 def test_no_token_for_nobody(first: Path, node: str, said: str) -> None:
     done = run("token", "create", "--node", node)

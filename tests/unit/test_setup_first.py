@@ -73,6 +73,7 @@ def test_the_secret_is_in_no_configuration_and_no_message(bench: Bench) -> None:
 def test_the_first_node_is_whole(bench: Bench, no_journal: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
     made, place = plan(bench), layout(bench.root)
     inside(monkeypatch, bench)
+    (bench.root / "keep").mkdir()
     first.settle(made, bench, place, keep=bench.root / "keep", apply_mail=False)
     own = own_identity(Certificates.of(place.etc / "pki"))
     assert (own.cluster, own.node) == ("mail", "n1")
