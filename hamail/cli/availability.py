@@ -1,4 +1,4 @@
-"""`hamailctl availability`: counted from outside probes; planned and unplanned apart, and what is left of the budget."""
+"""`hamailctl availability`: counted from outside probes; planned and unplanned apart, and what is left."""
 
 import itertools
 from collections.abc import Iterator

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from hamail.cli import outputs_practice
 from hamail.cli.glance import Limit
 from hamail.control.api import Why
 from hamail.control.moves_api import Scheduled
@@ -268,6 +269,7 @@ DOCUMENTS: dict[str, type[Struct]] = {
     "pki-rotate": RenewalDocument,
     "drill": DrillDocument,
     "drill-abort": DrillAbortDocument,
+    **outputs_practice.DOCUMENTS,
 }
 
 

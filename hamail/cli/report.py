@@ -38,7 +38,7 @@ def report(app: App, output: Path | None, since: str, with_addresses: bool) -> N
         taken = write(file, parts(app.client, since), redactor, lambda name: app.say(f"  {name}", "dim"))
     except OSError as error:
         app.end(Exit.USAGE, f"{file}: {error.strerror or error}")
-    missing = [one for one in taken if not one.size]
+    missing = [one for one in taken if one.note.startswith("missing")]
     if app.json:
         body = {"file": str(file), "bytes": file.stat().st_size, "missing": [f"{m.name}: {m.note}" for m in missing]}
         app.emit({"schema": JSON_SCHEMA, "result": "done", **body})

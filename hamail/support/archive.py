@@ -54,7 +54,7 @@ def _take(part: Part, redactor: Redactor, left: int) -> tuple[Taken, bytes]:
     data = redactor.text(text).encode("utf-8", "replace")
     bound = min(PART_BYTES_MAX, left)
     if len(data) <= bound:
-        return Taken(part.name, len(data)), data
+        return Taken(part.name, len(data), "" if data else "empty"), data
     if bound < len(CUT):
         return Taken(part.name, 0, "missing: the archive is full"), b""
     data = CUT.encode() + data[-(bound - len(CUT)) :]

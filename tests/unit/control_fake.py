@@ -319,7 +319,7 @@ class FakeBackend:
                 self.advance(
                     scheduled=left, events=self.event("cancel", f"{command.order} is cancelled", **who), **done
                 )
-            case c.SetBan() | c.LiftBan() | c.LiftQuarantine() | c.HandsOff():
+            case c.SetBan() | c.LiftBan() | c.LiftQuarantine() | c.HandsOff() | c.ChangeIncident():
                 self.st, outcome = apply(self.st, index, command)
                 self.advance()
                 return outcome
