@@ -29,9 +29,7 @@ def parse_budget(text: str) -> Budget:
 
 def failovers(section: Section) -> tuple[Budget, ...]:
     """Shortest window first. How often failures may move the group."""
-    text = section.optional_text("failovers")
-    if text is None:
-        return DEFAULT_FAILOVERS
+    text = section.text("failovers", "3 in 1h")
     try:
         found = sorted((parse_budget(part) for part in text.split(",")), key=lambda b: b.window_ms)
     except ValueError as error:
@@ -48,9 +46,7 @@ def failovers(section: Section) -> tuple[Budget, ...]:
 
 def quarantine(section: Section) -> Budget | None:
     """How often a node may come back before it is in quarantine; None: it never is."""
-    text = section.optional_text("quarantine")
-    if text is None:
-        return DEFAULT_QUARANTINE
+    text = section.text("quarantine", "3 in 10m")
     if text == OFF:
         return None
     try:
