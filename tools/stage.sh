@@ -74,7 +74,8 @@ site=$CACHE/site-$TARGET_PYTHON-$TARGET_ARCH-$key
 PYTHON="$PYTHON" tools/wheel.sh "$work/wheel" >/dev/null
 pip install -qq --no-deps --no-compile --no-index --python-version "$TARGET_PYTHON" --target "$work/own" "$work"/wheel/*.whl
 data=$work/own/share/hamail
-rm -rf "$work/own/bin" "$work"/own/hamail-*.dist-info/direct_url.json # that one says where it was built
+rm -rf "$work/own/bin"
+rm -f "$work"/own/hamail-*.dist-info/direct_url.json "$work"/own/hamail-*.dist-info/RECORD # they say where it was built
 mkdir "$work/code"
 mv "$work"/own/hamail "$work"/own/hamail-*.dist-info "$work/code"
 bytecode "$work/code"
