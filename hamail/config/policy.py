@@ -28,12 +28,14 @@ def parse_budget(text: str) -> Budget:
 
 
 def failovers(section: Section) -> tuple[Budget, ...]:
-    """Shortest window first. How often failures may move the group."""
+    """Shortest window first. How often failures may move the group; empty: without a limit."""
     text = section.text("failovers", "3 in 1h")
+    if text == OFF:
+        return ()
     try:
         found = sorted((parse_budget(part) for part in text.split(",")), key=lambda b: b.window_ms)
     except ValueError as error:
-        section.problem("failovers", str(error))
+        section.problem("failovers", f'{error}; or "{OFF}"')
         return DEFAULT_FAILOVERS
     if len(found) > BUDGETS_MAX:
         section.problem("failovers", f"has {len(found)} parts; at most {BUDGETS_MAX}")

@@ -42,7 +42,7 @@ secret_files = {{ password = "/etc/hamail/secrets/pdu" }}
 timeout = "10s"
 
 [groups.mail]
-failovers = "100 in 1h"
+failovers = "off"
 nodes = ["n1", "n2"]
 
 [groups.mail.resources.storage]

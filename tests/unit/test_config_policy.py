@@ -47,6 +47,7 @@ def test_one_line_each():
     assert (spec.groups["mail"].restarts, spec.groups["mail"].restarts_window_ms) == (2, 5 * MIN_MS)
     assert (spec.quarantine, spec.quarantine_for_ms) == (Budget(limit=5, window_ms=60 * MIN_MS), 1440 * MIN_MS)
     assert read('quarantine = "off"').quarantine is None
+    assert read("", 'failovers = "off"').groups["mail"].failovers == ()
 
 
 @pytest.mark.parametrize(
