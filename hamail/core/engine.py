@@ -240,6 +240,7 @@ class Engine:
                 watchdog_armed=beat is not None and beat.watchdog_armed,
                 fence_ready=beat.fence_ready if beat else {},
                 restarting=now < peer.excused_until_ns,
+                holds=tuple(sorted(beat.resources)) if beat else None,
             )
         return Facts(
             now_ns=now,

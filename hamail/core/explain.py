@@ -1,7 +1,7 @@
 """Reasons in sentences: why is a group where it is, and what would have to change."""
 
 from hamail.core import placement, policy_warnings, retries
-from hamail.core.facts import Facts
+from hamail.core.facts import Facts, NodeFacts
 from hamail.core.words import clock
 from hamail.model.ids import GroupName, NodeName
 from hamail.model.spec import ClusterSpec, Requirement
@@ -78,6 +78,8 @@ def warnings(state: ClusterState, facts: Facts) -> tuple[str, ...]:
         others = [c for c in placement.candidates(state, facts, name) if c.eligible and c.node != g.owner]
         if g.owner is not None and not others and not placement.last_resorts(state, facts, name):
             found.append(f"{name} has no standby: if {g.owner} fails, mail stops")
+        if g.phase is Phase.ACTIVE and g.owner is not None and _denies(facts.node(g.owner), name):
+            found.append(f"{name} does not run on {g.owner} any more, which cannot report its stop yet")
         if soon := retries.words(facts, name):
             found.append(f"{policy_warnings.waiting(name, g)}; {soon}")
         found += policy_warnings.of_group(state, facts, name)
@@ -94,6 +96,11 @@ def warnings(state: ClusterState, facts: Facts) -> tuple[str, ...]:
     if state.maintenance.on:
         found.append("maintenance is on: nobody takes over if a node fails")
     return tuple(found)
+
+
+def _denies(owner: NodeFacts, group: GroupName) -> bool:
+    """Is it heard, and says that nothing of the group runs there?"""
+    return owner.alive and owner.holds is not None and group not in owner.holds
 
 
 def _node_warnings(state: ClusterState, facts: Facts, node: NodeName) -> list[str]:

@@ -79,6 +79,7 @@ class Local:
             detail=why,
             watchdog_armed=fitness.watchdog_armed(self),
             fence_ready=self.fences.ready,
+            holds=tuple(sorted(self.held)) if self.connected else None,
         )
 
     def resources(self) -> dict[GroupName, dict[ResourceName, str]]:

@@ -21,6 +21,7 @@ class NodeFacts(Struct, frozen=True, kw_only=True):
     watchdog_armed: bool = False
     fence_ready: dict[DeviceName, str] = {}  # devices it can reach -> "" or why it would fail
     restarting: bool = False
+    holds: tuple[GroupName, ...] | None = None  # groups of which something runs there, by its own word; None: unknown
 
 
 class Situation(Struct, frozen=True, kw_only=True):

@@ -47,6 +47,13 @@ def test_a_node_that_is_not_as_it_should_be_is_named(node, heard, said):
     assert said in explain.warnings(active(), facts(**{node: heard}))
 
 
+def test_an_owner_that_says_it_runs_nothing_is_believed():
+    """It has stopped, and hears no leader to whom it could report it."""
+    told = "mail does not run on n1 any more, which cannot report its stop yet"
+    assert told in explain.warnings(active(), facts(n1=replace(GOOD, holds=())))
+    assert told not in explain.warnings(active(), facts(n1=replace(GOOD, holds=("mail",))))
+
+
 def test_a_device_that_works_is_no_warning():
     assert explain.warnings(active(), facts(n2=replace(GOOD, fence_ready={"pdu": ""}))) == ()
 

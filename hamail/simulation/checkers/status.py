@@ -61,7 +61,7 @@ class Status:
                 and owner is not None
                 and not owner.premises.of(group)
                 and not _shown_down(daemon, group)
-                and _well(daemon, owner.name)
+                and _well(daemon, owner.name, group)
                 and world.network.under_way_ns(owner.name, machine.name) < GRACE_NS // 2
             ):
                 found.append((group, f"{group} is active on {g.owner}, where nothing of it runs"))
@@ -78,13 +78,15 @@ def _shown_down(daemon: "Daemon", group: GroupName) -> bool:
     return any(state != "up" for state in shown.values())
 
 
-def _well(daemon: "Daemon", owner: NodeName) -> bool:
-    """Does status show the owner as heard and ready? Of any other it shows what is last known, and says so."""
+def _well(daemon: "Daemon", owner: NodeName, group: GroupName) -> bool:
+    """Does status show the owner as heard and ready, with the group? Of any other it says what is last known."""
     e = daemon.engine
     if owner == e.me:
         return not e.local.why_passive()
     beat = e.members.peers[owner].heartbeat
-    return beat is not None and beat.ready and not membership.missed(e.members, owner, e.now_ns, e.timings)
+    if beat is None or not beat.ready or membership.missed(e.members, owner, e.now_ns, e.timings):
+        return False
+    return group in beat.resources
 
 
 def _majority(daemon: "Daemon") -> bool:
