@@ -101,6 +101,8 @@ class Operators:
     def _lift_policies(self) -> None:
         """What would end by itself, but perhaps by a wall clock that was put years ahead."""
         state, at_ms = self._world.state, self._world.wall_ms
+        for order in state.scheduled:
+            self._send(c.Cancel(at_ms=at_ms, order=order.id))
         for name, node in state.nodes.items():
             if node.maintenance is not None:
                 self._send(c.HandsOff(at_ms=at_ms, on=False, node=name))

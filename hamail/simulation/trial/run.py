@@ -141,12 +141,21 @@ class Run:
             now = (world.active_on(name), world.state.group(name).epoch)
             if now != place:
                 raise NoProgress(f"{name} left {place} for {now} although nothing was wrong\n{world.recent()}")
+        self._no_order_forgotten()
         for clients in world.clients.values():
             clients.stop()
         world.run_ms(LAST_MAIL_MS)
         self._audit_mail()
         world.checker.look()
         self.tally.mails += sum(clients.acknowledged for clients in world.clients.values())
+
+    def _no_order_forgotten(self) -> None:
+        """Every order has been carried out, or it was told why not."""
+        groups, scheduled = self.world.state.groups, self.world.state.scheduled
+        opened = [f"restart {g.restart.id} of {name}" for name, g in groups.items() if g.restart is not None]
+        opened += [f"scheduled move {order.id}" for order in scheduled]  # those that were left are cancelled by now
+        if opened:
+            raise NoProgress(f"nobody has carried out {', '.join(opened)}\n{self.world.recent()}")
 
     def _audit_mail(self) -> None:
         """Where a group is served, everything that was acknowledged is there. The next look raises."""
