@@ -41,6 +41,8 @@ def _sample(info: Any, rng: "Random | ByteDice", depth: int) -> Any:
             return None
         case inspect.EnumType():
             return rng.choice(list(info.cls))
+        case inspect.LiteralType():
+            return rng.choice(info.values)
         case inspect.VarTupleType():
             return tuple(_sample(info.item_type, rng, depth + 1) for _ in range(some))
         case inspect.TupleType():
@@ -78,6 +80,8 @@ def _strategy(info: Any) -> st.SearchStrategy:
             return st.binary(max_size=60)
         case inspect.NoneType():
             return st.none()
+        case inspect.LiteralType():
+            return st.sampled_from(info.values)
         case inspect.EnumType():
             return st.sampled_from(list(info.cls))
         case inspect.VarTupleType():
