@@ -138,7 +138,7 @@ def html(report: DrillReport, picture: str) -> str:
         _table(("service", "out from", "out for", "failed attempts"), gaps),
         f"<p>Mail: {e(_mails(report))}.</p>",
         "<h2>What the cluster did</h2>",
-        _table(("phase", "from", "to", "took"), phases),
+        _table(("phase", "from", "to", "took"), phases) if phases else "<p>Nothing was moved.</p>",
         _table(("", ""), told),
         "<h2>What was to happen</h2>",
         _items(report.expected.steps),

@@ -12,6 +12,7 @@ BEFORE_MS, AFTER_MS = 1000.0, 1500.0
 TICKS_MAX = 12
 STEPS_MS = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 30_000, 60_000)
 DOTS_MAX = 1500  # of one row
+LABEL_WIDTH_MIN = 50.0
 GREEN, RED, GREY, BLUE, AMBER = "#2e8b57", "#c0392b", "#9aa0a6", "#3367d6", "#e39e21"
 COLOURS = (BLUE, AMBER, "#7b4fb5", "#1f8a8a", "#b5476f", "#5d6d7e", "#8d6e3f", "#3f7f3f")
 
@@ -104,7 +105,8 @@ def _service(report: DrillReport, lines: Sequence[AnyLine], service: str, x: _Sc
         width = max(1.0, round(right - left, 1))
         parts.append(f'<rect x="{left}" y="{y + 4}" width="{width}" height="16" fill="{RED}" opacity="0.18"/>')
         middle = round((left + right) / 2, 1)
-        parts.append(f'<text x="{middle}" y="{y + 16}" text-anchor="middle" fill="{RED}">{words}</text>')
+        if width >= LABEL_WIDTH_MIN:
+            parts.append(f'<text x="{middle}" y="{y + 16}" text-anchor="middle" fill="{RED}">{words}</text>')
     failed = [c for c in checks if not c.ok][:DOTS_MAX]
     parts += [f'<circle cx="{x(c.started_ms)}" cy="{y + 22}" r="1.4" fill="{RED}"/>' for c in failed]
     return parts

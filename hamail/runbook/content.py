@@ -41,7 +41,8 @@ class Runbook:
 
 
 def checksum(state: ClusterState) -> str:
-    return hashlib.sha256(state.config.source.encode()).hexdigest()
+    """As `hamailctl config show` prints it, with a line end."""
+    return hashlib.sha256(f"{state.config.source.removesuffix(chr(10))}\n".encode()).hexdigest()
 
 
 def make(state: ClusterState, t: Timings, made_at: str) -> Runbook:
