@@ -111,7 +111,8 @@ install -D -m 0644 -t "$dest/usr/share/hamail/samples" "$data"/samples/*.toml
 install -D -m 0644 packaging/needrestart.conf "$dest/etc/needrestart/conf.d/hamail.conf"
 
 # Man pages and completion come from the commands and the configuration's reader themselves.
-"$PYTHON" -c 'import hamail, click, msgspec' 2>/dev/null || export PYTHONPATH="$PWD/$lib"
-"$PYTHON" tools/manual.py "$dest/usr/share"
+libraries=
+"$PYTHON" -c 'import click, msgspec' 2>/dev/null || libraries=:$PWD/$lib
+PYTHONPATH="$PWD$libraries" "$PYTHON" tools/manual.py "$dest/usr/share"
 find "$dest/usr/share/man" -type f -exec gzip -9n {} +
 find "$dest" -type d -exec chmod 0755 {} +
