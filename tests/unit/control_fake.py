@@ -298,31 +298,8 @@ class FakeBackend:
                 self.start_move(command, index, Trigger.SWITCHOVER, done)
             case c.RequestFailover():
                 self.start_move(command, index, Trigger.FAILOVER, done)
-            case c.RequestRestart():
-                order = RestartOrder(id=index, resource=command.resource, epoch=18, actor=command.actor)
-                group = msgspec.structs.replace(self.st.group(command.group), restart=order)
-                text = f"n1 is to restart {command.resource or 'every resource'} of {command.group}"
-                self.advance(
-                    groups={command.group: group}, events=self.event("restart ordered", text, group="mail"), **done
-                )
-                self.later(self.end_restart(command.group))
-            case c.ScheduleMove():
-                order = ScheduledMove(
-                    id=index, group=command.group, target=command.target, due_ms=command.due_ms, force=command.force,
-                    actor=command.actor, reason=command.reason, ordered_at_ms=self.now,
-                )  # fmt: skip
-                self.advance(
-                    scheduled=(*self.st.scheduled, order), events=self.event("scheduled", "scheduled", **who), **done
-                )
-            case c.Cancel():
-                left = tuple(s for s in self.st.scheduled if s.id != command.order)
-                self.advance(
-                    scheduled=left, events=self.event("cancel", f"{command.order} is cancelled", **who), **done
-                )
-            case c.SetBan() | c.LiftBan() | c.LiftQuarantine() | c.HandsOff() | c.ChangeIncident():
-                self.st, outcome = apply(self.st, index, command)
-                self.advance()
-                return outcome
+            case c.RequestRestart() | c.ScheduleMove() | c.Cancel():
+                self.carry_out_order(command, index, who, done)
             case c.SetStandby():
                 node = msgspec.structs.replace(self.st.node(command.node), standby=command.standby)
                 text = f"{command.node} is {'on standby' if command.standby else 'available again'}"
@@ -374,6 +351,34 @@ class FakeBackend:
             case _:
                 self.advance(events=self.event("clear", "failures forgotten", **who), **done)
         return c.Outcome(index=index, accepted=True)
+
+    def carry_out_order(self, command, index, who, done):
+        match command:
+            case c.RequestRestart():
+                order = RestartOrder(id=index, resource=command.resource, epoch=18, actor=command.actor)
+                group = msgspec.structs.replace(self.st.group(command.group), restart=order)
+                text = f"n1 is to restart {command.resource or 'every resource'} of {command.group}"
+                self.advance(
+                    groups={command.group: group}, events=self.event("restart ordered", text, group="mail"), **done
+                )
+                self.later(self.end_restart(command.group))
+            case c.ScheduleMove():
+                order = ScheduledMove(
+                    id=index, group=command.group, target=command.target, due_ms=command.due_ms, force=command.force,
+                    actor=command.actor, reason=command.reason, ordered_at_ms=self.now,
+                )  # fmt: skip
+                self.advance(
+                    scheduled=(*self.st.scheduled, order), events=self.event("scheduled", "scheduled", **who), **done
+                )
+            case c.Cancel():
+                left = tuple(s for s in self.st.scheduled if s.id != command.order)
+                self.advance(
+                    scheduled=left, events=self.event("cancel", f"{command.order} is cancelled", **who), **done
+                )
+            case c.SetBan() | c.LiftBan() | c.LiftQuarantine() | c.HandsOff() | c.ChangeIncident():
+                self.st, outcome = apply(self.st, index, command)
+                self.advance()
+                return outcome
 
     def start_move(self, command, index, trigger, done):
         source = self.st.group(command.group).owner
