@@ -112,7 +112,7 @@ install -D -m 0644 packaging/needrestart.conf "$dest/etc/needrestart/conf.d/hama
 
 # Man pages and completion come from the commands and the configuration's reader themselves.
 libraries=
-"$PYTHON" -c 'import click, msgspec' 2>/dev/null || libraries=:$PWD/$lib
+"$PYTHON" -c 'import click, msgspec' 2>/dev/null || libraries=:$(realpath "$lib")
 PYTHONPATH="$PWD$libraries" "$PYTHON" tools/manual.py "$dest/usr/share"
 find "$dest/usr/share/man" -type f -exec gzip -9n {} +
 find "$dest" -type d -exec chmod 0755 {} +
