@@ -300,6 +300,10 @@ class FakeBackend:
                 self.start_move(command, index, Trigger.FAILOVER, done)
             case c.RequestRestart() | c.ScheduleMove() | c.Cancel():
                 self.carry_out_order(command, index, who, done)
+            case c.SetBan() | c.LiftBan() | c.LiftQuarantine() | c.HandsOff() | c.ChangeIncident():
+                self.st, outcome = apply(self.st, index, command)
+                self.advance()
+                return outcome
             case c.SetStandby():
                 node = msgspec.structs.replace(self.st.node(command.node), standby=command.standby)
                 text = f"{command.node} is {'on standby' if command.standby else 'available again'}"
@@ -375,10 +379,6 @@ class FakeBackend:
                 self.advance(
                     scheduled=left, events=self.event("cancel", f"{command.order} is cancelled", **who), **done
                 )
-            case c.SetBan() | c.LiftBan() | c.LiftQuarantine() | c.HandsOff() | c.ChangeIncident():
-                self.st, outcome = apply(self.st, index, command)
-                self.advance()
-                return outcome
 
     def start_move(self, command, index, trigger, done):
         source = self.st.group(command.group).owner
