@@ -168,10 +168,16 @@ class DurationMs(click.ParamType):  # type: ignore[type-arg]  # generic in newer
 
     name = "duration"
 
+    def __init__(self, *, above_zero: bool = False) -> None:
+        self._above_zero = above_zero
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         from hamail.config.duration import parse_duration
 
         try:
-            return value if isinstance(value, int) else parse_duration(value)
+            found = value if isinstance(value, int) else parse_duration(value)
         except ValueError as error:
             raise click.BadParameter(str(error), ctx, param) from error
+        if self._above_zero and not found and not isinstance(value, int):
+            raise click.BadParameter(f"{value!r} would be over at once", ctx, param)
+        return found

@@ -78,7 +78,7 @@ def results(choice: Choice, seeds: Iterable[int], jobs: int) -> Iterator[Result]
     if jobs <= 1:
         yield from map(partial(trial, choice), seeds)
         return
-    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=20) as pool:
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:  # no renewal: a fork beside threads may hang
         waiting: list[multiprocessing.pool.AsyncResult[Result]] = []
         upcoming = iter(seeds)
         for seed in upcoming:

@@ -27,6 +27,7 @@ COMPANION_SHARE = 0.25  # of the takeovers: something else happens in the middle
 SPARSE_FAULTS = 120
 SPARSE_PAUSE_MS = 600_000
 SPARSE_DETECTION_MS = 10_000
+LIMITED_SHARE = 0.2  # of the dense ones: the failure policy holds most of what happens there back
 MAIL_EVERY_MS: dict[Pace, int] = {"swarm": 500, "dense": 500, "sparse": 2000}
 
 
@@ -43,7 +44,8 @@ def plan(seed: int, pace: Pace, log: LogKind | None = None, requires: Requiremen
         drawn = draw(seed, (), log or "perfect", requires)
         rng = random.Random(f"{pace} {seed}")  # noqa: S311
         detection_ms = rng.choice(DENSE_DETECTION_MS) if pace == "dense" else SPARSE_DETECTION_MS
-        settings = msgspec.structs.replace(drawn.settings, detection_ms=detection_ms)
+        limited = pace == "sparse" or rng.random() < LIMITED_SHARE
+        settings = msgspec.structs.replace(drawn.settings, detection_ms=detection_ms, limited=limited)
         dice = Dice(rng, settings.spec())
         gap_ms = takeover_ms(settings.requires, dice.t)
         faults = _dense(dice, settings.requires, gap_ms) if pace == "dense" else _sparse(dice, settings.requires)

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from hamail.core.timing import derive, stretched, watchdog_extra_ms
 from hamail.model.ids import GroupName, NodeName
-from hamail.model.spec import ClusterSpec, Requirement
+from hamail.model.spec import DEFAULT_FAILOVERS, DEFAULT_QUARANTINE, ClusterSpec, Requirement
 from hamail.model.timings import Timings
 from hamail.simulation.logs.build import LogKind
 from hamail.simulation.spec import cluster
@@ -28,6 +28,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     returns_ms: dict[NodeName, int] = {}  # until somebody switches a node on again
     start_ms: dict[NodeName, int] = {}
     stop_ms: dict[NodeName, int] = {}
+    limited: bool = True  # failovers and returns of nodes are, as configured by default
     mail_every_ms: int = 0  # each client's pause between two steps of a mail; 0 = no clients
 
     def spec(self) -> ClusterSpec:
@@ -38,6 +39,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             levels=self.levels if self.requires is Requirement.FENCING else 0,
             detection_ms=self.detection_ms,
             groups=self.groups,
+            failovers=DEFAULT_FAILOVERS if self.limited else (),
+            quarantine=DEFAULT_QUARANTINE if self.limited else None,
         )
 
     def world(self) -> World:
