@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hamail.practice.plan import STILL_MS
 from hamail.probe import records
 from tests.cluster.world import BUILD, World
 from tests.lab.cluster import WITNESS
@@ -19,12 +20,18 @@ def hold(world: World, name: str) -> tuple[dict, Path]:
     """The report of a drill held on the witness, and the folder on this machine with its files."""
     node = world.nodes[WITNESS]
     node.run("echo any >/root/pw; chmod 600 /root/pw; rm -rf /root/drills")
+    world.until(lambda: at_rest(world), STILL_MS / 1000 + 5, "the group has not just moved")
     world.ctl(WITNESS, f"drill {name} mail {MAIL} -o /root/drills --yes", timeout_s=200)
     folder = BUILD / "drills" / name
     folder.mkdir(parents=True, exist_ok=True)
     for file in ("report.json", "report.md", "report.html", "probe.jsonl"):
         (folder / file).write_text(node.run(f"cat /root/drills/*/{file}").stdout)
     return json.loads((folder / "report.json").read_text()), folder
+
+
+def at_rest(world: World) -> bool:
+    status = world.status(WITNESS)
+    return status is not None and status["at_ms"] - status["groups"][0]["since_ms"] > STILL_MS
 
 
 def recomputed_ms(folder: Path, fault_ms: float) -> float:
