@@ -13,7 +13,7 @@ def wanted() -> dict[str, str]:
 
     files = {f"{name}.json": json.dumps(schema(name), indent=2, ensure_ascii=False) + "\n" for name in DOCUMENTS}
     lines = [
-        "# What `hamailctl --json` prints",
+        "# What hamailctl prints with --json",
         "",
         "Made from the code (`make schemas`). Each document names its schema.",
         "",

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 XML_BEGINS = "<"
 
 
-@click.group("import", short_help="Take over the configuration of another cluster manager.")
+@click.group(
+    "import",
+    short_help="Take over the configuration of another cluster manager.",
+    epilog=examples("hamailctl import pacemaker pcs.json --out cluster.toml"),
+)
 def importer() -> None:
     """Make a configuration for hamail from that of another cluster manager."""
 

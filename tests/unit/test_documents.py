@@ -32,7 +32,8 @@ def test_reference_pages_are_current(name):
 @pytest.mark.parametrize(("sample", "reader"), [("cluster.toml", read_cluster), ("node.toml", read_node)])
 def test_the_sample_file_explains_every_key(sample, reader):
     said = reference.comments(ROOT / "etc" / sample)
-    assert [key for key in reference.keys_of(reader) if not said.get((key.table, key.name))] == []
+    keys = [key for key in reference.keys_of(reader) if key.name != "contacts"]  # a table whose keys are free
+    assert [key for key in keys if not said.get((key.table, key.name))] == []
 
 
 @pytest.mark.parametrize(("words", "command"), LEAVES, ids=lambda x: "-".join(x[1:]) if isinstance(x, tuple) else "")
