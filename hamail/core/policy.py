@@ -65,8 +65,8 @@ def words(group: GroupName, full: Use) -> str:
 
 
 def memory_ms(spec: GroupSpec) -> int:
-    """For how long a node that the group failed on is no better than another one."""
-    return min((b.window_ms for b in spec.failovers), default=spec.restarts_window_ms)
+    """For how long a node that the group failed on is no better than another one; 0 where failovers have no limit."""
+    return min((b.window_ms for b in spec.failovers), default=0)
 
 
 def failed_there(
@@ -115,8 +115,8 @@ def held_back(state: ClusterState, group: GroupName, node: NodeName, at_ms: int)
     Only where it bounces: its failovers are used up, and this node has failed it not long ago.
     """
     spec, g = state.spec.groups[group], state.group(group)
-    if g.owner is not None or g.pardoned or g.trigger not in BY_FAILURE:
-        return ""
+    if g.owner is not None or g.pardoned or g.trigger not in BY_FAILURE - {Trigger.SERVICE_FAILED}:
+        return ""  # before a failed service moves it, its owner has waited as long as the policy wants (`stays`)
     failure, full = failed_there(spec, g, node, at_ms), used_up(spec, g, at_ms)
     if failure is None or full is None:
         return ""

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from hamail.core import hands_off, node, placement, policy
 from hamail.core.lease import MS
+from hamail.core.retries import pause_ms
 from hamail.model import actions as a
 from hamail.model import commands as c
 from hamail.model.ids import GroupName, ResourceName
@@ -21,6 +22,7 @@ class Repairs:
         self._broken: dict[tuple[GroupName, ResourceName], a.ResourceFailed] = {}  # to be acted upon
         self._restarts: dict[tuple[GroupName, ResourceName], list[int]] = {}
         self._why: dict[tuple[GroupName, ResourceName], str] = {}
+        self._held_ns: dict[tuple[GroupName, ResourceName], int] = {}  # failed for good, but kept here: since when
         self._told: dict[tuple[GroupName, ResourceName], str] = {}  # why it stays, as the history was told
 
     def adopt(self, groups: dict[GroupName, a.GroupStatus]) -> None:
@@ -87,7 +89,17 @@ class Repairs:
         if not others:
             return "no other node could take it"
         kept = [policy.stays(n.group, spec, g, node, n.resource, e.at_ms, fatal=n.fatal) for node in others]
-        return kept[0] if all(kept) else ""
+        if not all(kept):
+            return ""
+        # It cannot run here at all, and what was wrong elsewhere may have been mended: wait, but not for ever.
+        since_ns = self._held_ns.setdefault((n.group, n.resource), e.now_ns) if n.fatal else e.now_ns
+        return kept[0] if e.now_ns - since_ns < self._patience_ms(n.group) * MS else ""
+
+    def _patience_ms(self, group: GroupName) -> int:
+        """Before a group that cannot run here moves in spite of its policy: longer with each failover of late."""
+        e = self.l.e
+        spec, g = e.state.spec.groups[group], e.state.group(group)
+        return pause_ms(max(0, len(policy.recent(g.failovers, e.at_ms, policy.memory_ms(spec))) - 1))
 
     def _tell_held(self, n: a.ResourceFailed, stays: str) -> None:
         """Once, for the history: it would have moved, but for the failure policy."""
@@ -98,9 +110,11 @@ class Repairs:
             return
         if self._told.get(key) != why:
             self._told[key] = why
+            patience_s = self._patience_ms(n.group) // 1000
+            until = f"; if that does not help within {patience_s} s, it moves all the same" if n.fatal else ""
             sentence = (
                 f"{n.group} stays on {e.me} although {n.resource} fails there: {stays}. It is restarted in place "
-                f"every {PAUSE_MS // 1000} s. hamailctl clear {n.group} forgets the failures; switchover moves it."
+                f"every {PAUSE_MS // 1000} s{until}. hamailctl clear {n.group} forgets that; switchover moves it."
             )
             e.propose(
                 f"held {n.group} {n.resource}",
@@ -111,6 +125,7 @@ class Repairs:
         """An operator has cleared the group."""
         self._restarts = {key: at for key, at in self._restarts.items() if key[0] != group}
         self._told = {key: why for key, why in self._told.items() if key[0] != group}
+        self._held_ns = {key: at for key, at in self._held_ns.items() if key[0] != group}
 
     def _pause_over(self, key: tuple[GroupName, ResourceName], n: a.ResourceFailed) -> bool:
         spec, recent = self.l.e.state.spec.groups.get(n.group), self._recent(key)
@@ -137,6 +152,7 @@ class Repairs:
                 at_ms=e.at_ms, group=n.group, node=e.me, epoch=n.epoch, resource=n.resource, detail=detail
             )
             self.l.reports.tell(f"failed {n.group} {n.epoch}", failed)
+            self._held_ns.pop(key, None)
             return
         self._restarts[key] = [*recent, e.now_ns]
         self.l.mark(n.group, n.epoch, n.resource, "starting")
@@ -154,6 +170,7 @@ class Repairs:
             self.failed(a.ResourceFailed(group=n.group, epoch=n.epoch, resource=n.resource, detail=detail, fatal=True))
             return
         self._broken.pop(key, None)
+        self._held_ns.pop(key, None)
         self.l.mark(n.group, n.epoch, n.resource, "up")
         done = c.Restarted(
             at_ms=e.at_ms,
