@@ -65,7 +65,9 @@ ENDED_BADLY = ("rolled back", "cancelled", "failed")
     epilog=examples('hamailctl standby n1 --for 2h --reason "disk swap"', "hamailctl standby n1 --no-wait"),
 )
 @click.argument("node")
-@click.option("--for", "for_ms", type=DurationMs(above_zero=True), default=0, help="It ends by itself after this, at most 30d.")
+@click.option(
+    "--for", "for_ms", type=DurationMs(above_zero=True), default=0, help="It ends by itself after this, at most 30d."
+)
 @order_options
 @click.option("--dry-run", is_flag=True, help="Show what was looked at, and do nothing.")
 @click.option("--force", is_flag=True, help="Also when a group has nowhere to go. It is then stopped!")

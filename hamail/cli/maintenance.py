@@ -33,7 +33,9 @@ ON = {
 @click.argument("state", type=click.Choice(["on", "off"]))
 @click.option("--group", metavar="GROUP", default="", help="Of this group only: watched, but not acted upon.")
 @click.option("--node", metavar="NODE", default="", help="Of this node only: given nothing, not fenced.")
-@click.option("--for", "for_ms", type=DurationMs(above_zero=True), default=0, help="It ends by itself after this, at most 30d.")
+@click.option(
+    "--for", "for_ms", type=DurationMs(above_zero=True), default=0, help="It ends by itself after this, at most 30d."
+)
 @click.option("--dry-run", is_flag=True, help="off: show what would follow, and do nothing.")
 @order_options
 @yes_option

@@ -22,7 +22,9 @@ FOR_MAX_MS = 30 * 86_400_000
 )
 @click.argument("group")
 @click.argument("node")
-@click.option("--for", "for_ms", type=DurationMs(above_zero=True), default=0, help="How long, at most 30d. A ban always ends.")
+@click.option(
+    "--for", "for_ms", type=DurationMs(above_zero=True), default=0, help="How long, at most 30d. A ban always ends."
+)
 @click.option("--dry-run", is_flag=True, help="Show what was looked at, and do nothing.")
 @click.option("--force", is_flag=True, help="Also when no other node may have the group. It is then stopped!")
 @order_options
