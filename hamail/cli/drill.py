@@ -16,6 +16,7 @@ from hamail.cli.app import JSON_SCHEMA, App, DurationMs, Exit, examples, json_op
 
 if TYPE_CHECKING:
     from hamail.control.client import ControlClient
+    from hamail.model.practice import DrillOrder
     from hamail.model.state import ClusterState
     from hamail.practice.drill import Drill
     from hamail.practice.outside import Probe
@@ -28,6 +29,7 @@ BASELINE_S = 10.0
 EVERY_MS = 20
 MAIL_EVERY_MS = 200
 LONGEST_MS = 120_000
+SETTLED_S = 60.0
 EXPLAIN = """\b
   switchover    a planned move
   service-kill  a mail service dies on the active node
@@ -362,9 +364,8 @@ def _tell(app: App, report: "DrillReport", folder: Path) -> None:
 
 def _abort(app: App) -> None:
     """End the fault, and give a node its power back that a drill has taken."""
-    from hamail.control.client import ControlError
-    from hamail.control.practice_api import DrillRequest, EndDrillRequest
-    from hamail.model.practice import DRILL_MS_MIN, Fault
+    from hamail.control.practice_api import EndDrillRequest
+    from hamail.model.practice import Fault
 
     client = app.client
     order = client.state().drill
@@ -372,25 +373,50 @@ def _abort(app: App) -> None:
         app.end(Exit.REFUSED, "no drill is under way")
     client.order("drills/end", EndDrillRequest(reason="drill --abort"))
     app.say(f"Drill {order.fault} of {order.target} is ended: what can be undone is undone.")
-    dark = client.state().node(order.target).incarnation is None
-    if order.fault is Fault.POWER_OFF and dark:
-        body = DrillRequest(
-            fault=Fault.POWER_ON,
-            group=order.group,
-            epoch=order.epoch,
-            node=order.node,
-            target=order.target,
-            device=order.device,
-            duration_ms=DRILL_MS_MIN,
-            reason="drill --abort",
-        )
-        try:
-            client.order("drills/order", body)
-            app.say(f"{order.target} is being switched on again by {order.node}.")
-        except ControlError as error:
-            app.say(f"{order.target} was not switched on ({error.error}): do it by hand.", "bold red")
+    if order.fault is Fault.POWER_OFF and not order.rehearse:
+        _give_power_back(app, client, order)
     if app.json:
         app.emit({"schema": JSON_SCHEMA, "result": "done", "fault": order.fault, "node": order.target}, "drill-abort")
+
+
+def _give_power_back(app: App, client: "ControlClient", order: "DrillOrder") -> None:
+    """Only when the cluster has settled that the node is out: before that it must not come back."""
+    from hamail.control.client import ControlError
+    from hamail.control.practice_api import DrillRequest, EndDrillRequest
+    from hamail.model.practice import DRILL_MS_MIN, Fault
+
+    app.say(f"Waiting until the cluster has settled that {order.target} is out.", "dim")
+    until_s = time.monotonic() + SETTLED_S
+    while not _settled(client.state(), order.target):
+        if time.monotonic() > until_s:
+            app.say(f"{order.target} is not known to be out: look at hamailctl status.", "bold red")
+            return
+        time.sleep(0.2)
+    body = DrillRequest(
+        fault=Fault.POWER_ON,
+        group=order.group,
+        epoch=order.epoch,
+        node=order.node,
+        target=order.target,
+        device=order.device,
+        duration_ms=DRILL_MS_MIN,
+        reason="drill --abort",
+    )
+    try:
+        client.order("drills/order", body)
+        app.say(f"{order.target} is being switched on again by {order.node}.")
+        until_s = time.monotonic() + SETTLED_S
+        while (now := client.state().drill) is not None and not now.result and time.monotonic() < until_s:
+            time.sleep(0.2)
+        client.order("drills/end", EndDrillRequest(reason="drill --abort"))
+    except ControlError as error:
+        app.say(f"{order.target} was not switched on ({error.error}): do it by hand.", "bold red")
+
+
+def _settled(state: "ClusterState", node: str) -> bool:
+    known = state.node(node)
+    held = any(g.owner == node for g in state.groups.values())
+    return known.incarnation is None and known.fence is None and not held
 
 
 COMMANDS = (drill,)
