@@ -65,7 +65,7 @@ def test_removal_leaves_the_services_alone(world: World) -> None:
     node.run("systemctl start hamail-executor hamaild")
     world.until(lambda: (world.status(active) or {}).get("quorum"), 15, "hamail runs again")
     assert world.holds(active), "under maintenance what was found stays as it is"
-    world.ctl(other(active), "maintenance off", code=None)
+    world.ctl(other(active), "maintenance off --yes", code=None)
     world.until(lambda: world.active and world.epoch() > epoch, PAUSE_S, "stopped once, started once")
     world.wait_healthy(30)
 
