@@ -55,7 +55,10 @@ def _able(state: ClusterState, facts: Facts, group: GroupName, target: NodeName)
 
 def _recent_failure(state: ClusterState, facts: Facts, group: GroupName, target: NodeName) -> Check:
     name = "recent failure"
-    failed = [f for f in state.group(group).failures if f.node == target and facts.at_ms - f.at_ms < RECENT_MS]
+    # Only what failed of the group: a node that was lost and is back and ready says nothing against itself.
+    failed = [
+        f for f in state.group(group).failures if f.node == target and f.resource and facts.at_ms - f.at_ms < RECENT_MS
+    ]
     if not failed:
         return Check(name=name, verdict=Verdict.GOOD, reason=f"{group} has not failed on {target} of late")
     newest = failed[-1]

@@ -278,7 +278,9 @@ def test_what_has_changed_meanwhile_is_looked_at_when_it_is_time():
     state = run(active(), later(), start=20)
     (run_,) = schedule.due(state, facts(at_ms=60_000, n2=SICK), T)
     assert "not ready" in run_.refusal
-    warned = replace(state, groups={"mail": replace(state.group("mail"), failures=(Failure(at_ms=0, node="n2"),))})
+    warned = replace(
+        state, groups={"mail": replace(state.group("mail"), failures=(Failure(at_ms=0, node="n2", resource="store"),))}
+    )
     assert "failed on n2" in schedule.due(warned, facts(at_ms=60_000), T)[0].refusal
     forced = replace(warned, scheduled=(replace(state.scheduled[0], force=True),))
     assert schedule.due(forced, facts(at_ms=60_000), T)[0].refusal == ""
@@ -517,6 +519,14 @@ def test_a_recent_failure_on_the_target_is_a_warning_and_an_old_one_is_none():
     (why,) = look("switchover", state, facts(at_ms=60_000)).warnings
     assert "postfix of mail failed on n2" in why and "--force" in why
     assert look("switchover", state, facts(at_ms=2 * 3_600_000)).warnings == ()
+
+
+def test_a_node_that_was_lost_and_is_back_may_have_the_group():
+    """After a power cut and a failover the way back is an ordinary switchover."""
+    state = active()
+    lost = replace(state.group("mail"), failures=(Failure(at_ms=1000, node="n2"),))
+    found = look("switchover", state=replace(state, groups={"mail": lost}))
+    assert not found.warnings and not found.refusals
 
 
 def test_the_fence_device_of_the_target():
