@@ -26,7 +26,7 @@ DENSE_DETECTION_MS = (1000, 2000)
 COMPANION_SHARE = 0.25  # of the takeovers: something else happens in the middle of it
 SPARSE_FAULTS = 120
 SPARSE_PAUSE_MS = 600_000
-SPARSE_DETECTION_MS = 10_000
+SPARSE_DETECTION_MS = (10_000, 30_000, 30_000)
 LIMITED_SHARE = 0.2  # of the dense ones: the failure policy holds most of what happens there back
 MAIL_EVERY_MS: dict[Pace, int] = {"swarm": 500, "dense": 500, "sparse": 2000}
 
@@ -43,7 +43,7 @@ def plan(seed: int, pace: Pace, log: LogKind | None = None, requires: Requiremen
         # The real log costs fifty times as much: it is tried at the swarm's pace.
         drawn = draw(seed, (), log or "perfect", requires)
         rng = random.Random(f"{pace} {seed}")  # noqa: S311
-        detection_ms = rng.choice(DENSE_DETECTION_MS) if pace == "dense" else SPARSE_DETECTION_MS
+        detection_ms = rng.choice(DENSE_DETECTION_MS if pace == "dense" else SPARSE_DETECTION_MS)
         limited = pace == "sparse" or rng.random() < LIMITED_SHARE
         settings = msgspec.structs.replace(drawn.settings, detection_ms=detection_ms, limited=limited)
         dice = Dice(rng, settings.spec())
