@@ -4,6 +4,8 @@ While they do not, to restart only one of them would stop the mail service.
 """
 
 import contextlib
+import os
+import stat
 from pathlib import Path
 
 from hamail.consensus.codec import Envelope, Proposal
@@ -14,6 +16,7 @@ from hamail.model.messages import AnyMessage
 from hamail.model.state import ClusterState
 
 FILE = "protocol"
+BYTES_MAX = 4096
 GENERATION = 1  # raise it when the same commands lead to another state than before: the nodes would grow apart
 PEERS_PROTOCOL = f"{fingerprint(AnyMessage, Envelope, Proposal, Snapshot, ClusterState)}.{GENERATION}"
 
@@ -27,8 +30,17 @@ def leave(run_dir: Path) -> None:
 
 
 def left(run_dir: Path) -> str:
-    """Of the daemon that has started last; "" where there is none, or it was too old to leave it."""
+    """Of the daemon that has started last; "" where there is none, or it was too old to leave it.
+
+    Root reads this in hamaild's folder: a pipe or a link that hamaild has put there must not hold an upgrade up.
+    """
     try:
-        return (run_dir / FILE).read_text().strip()
+        descriptor = os.open(run_dir / FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(descriptor, BYTES_MAX).decode().strip() if stat.S_ISREG(os.fstat(descriptor).st_mode) else ""
     except (OSError, UnicodeDecodeError):
         return ""
+    finally:
+        os.close(descriptor)

@@ -45,9 +45,11 @@ def main(folder: Path, tokens: Path, cluster_file: Path) -> None:
 
 async def _serve(server: Server, passed: socket.socket) -> None:
     passed.setblocking(False)
-    async with await server.serve(passed):
-        while server.idle_s() < IDLE_S:  # noqa: ASYNC110 - nothing happens that could be waited for
-            await asyncio.sleep(LOOK_S)
+    serving = asyncio.create_task(server.serve(passed))
+    while server.idle_s() < IDLE_S and not serving.done():
+        await asyncio.wait((serving,), timeout=LOOK_S)
+    if serving.done():
+        serving.result()
 
 
 def boottime_ns() -> int:

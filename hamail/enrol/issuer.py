@@ -43,6 +43,8 @@ from hamail.pki.request import requested_key
 NODE_DAYS = 730  # of a certificate that renews itself
 RENEW_DAYS = 240  # left of it when it is renewed: months to notice that it does not work
 ADDRESSES_MAX = 64
+REFUSALS_PER_MINUTE = 30  # that are taken down
+MINUTE_NS = 60 * 1_000_000_000
 SECRET_FILE_BYTES_MAX = 4096
 SECRETS_FOLDER = Path("/etc/hamail/secrets")
 
@@ -79,18 +81,31 @@ class Issuer:
         self._cluster_file = cluster_file
         self._now_ns = now_ns
         self._wall = wall
+        self._refusals_minute = -1
+        self._refusals = 0
 
     def answer(self, request: Request, peer: Peer) -> tuple[Answer, bool]:
         """The answer, and whether it is to be given slowly (somebody may be guessing). Raises OSError, PkiError."""
         try:
             return self._answer(request, peer), False
         except TokenRefused as error:
-            self._audit.note("token refused", host=peer.host, token=_token_of(request), reason=error)
+            self._refused("token refused", host=peer.host, token=_token_of(request), reason=error)
             hint = "On the first node: hamailctl token create"
             return Refused(reason=str(error), hint=hint), True
         except NotNow as error:
-            self._audit.note("refused", host=peer.host, node=peer.node, reason=error.reason)
+            self._refused("refused", host=peer.host, node=peer.node, reason=error.reason)
             return Refused(reason=error.reason, hint=error.hint), error.slow
+
+    def _refused(self, what: str, **details: object) -> None:
+        """Anybody can be refused: that must not push what was issued out of the audit's files."""
+        minute = self._now_ns() // MINUTE_NS
+        if minute != self._refusals_minute:
+            self._refusals_minute, self._refusals = minute, 0
+        self._refusals += 1
+        if self._refusals <= REFUSALS_PER_MINUTE:
+            self._audit.note(what, **details)
+        elif self._refusals == REFUSALS_PER_MINUTE + 1:
+            self._audit.note("refused", reason="so many that the rest of this minute is not taken down")
 
     def _answer(self, request: Request, peer: Peer) -> Answer:
         match request:
@@ -174,6 +189,11 @@ class Issuer:
             raise NotNow(f"no node is called {node[:40]!r}", f"Nodes: {', '.join(sorted(spec.nodes))}")
         if token.node and node != token.node:
             raise NotNow(f"this token is for {token.node}, not for {node}", "On the first node: hamailctl token create")
+        if not token.node and node in self._keep.state.joined:
+            raise NotNow(
+                f"{node} is a node already: to set it up again takes a token that names it",
+                f"On the first node: hamailctl token create --node {node}",
+            )
         if spec.nodes[node].witness != token.witness:
             kind = "the witness" if token.witness else "a mail server"
             flag = " --witness" if spec.nodes[node].witness else ""
@@ -246,6 +266,9 @@ class Issuer:
     def _member(self, peer: Peer) -> NodeName:
         if not peer.node:
             raise NotNow("this is answered to nodes only, by their certificate", slow=True)
+        # TLS has looked as well, with what was trusted when the connection began.
+        if not any(_signed_by(peer.certificate, ca) for ca in self._keep.trusted()):
+            raise NotNow(f"the authority that has certified {peer.node} is no longer trusted", slow=True)
         spec, _ = self._spec()
         if peer.node not in spec.nodes:
             raise NotNow(f"{peer.node} is not a node of cluster {spec.name} any more")
@@ -261,7 +284,9 @@ class Issuer:
             ) from error
 
 
-def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+def _signed_by(certificate: x509.Certificate | None, authority: x509.Certificate) -> bool:
+    if certificate is None:
+        return False
     try:
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature):

@@ -6,6 +6,7 @@ touches a disk. Whoever asks checks it against the token's fingerprint, or again
 
 import asyncio
 import os
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +26,8 @@ CONNECTIONS_MAX = 32
 CONNECTIONS_PER_HOST_MAX = 4
 HANDSHAKE_S = 5.0
 REQUEST_S = 10.0  # to ask, and to take the answer
+SHUTDOWN_S = 2.0
+ACCEPT_PAUSE_S = 0.2
 GUESS_PAUSE_S = 1.0  # before a refusal that somebody who guesses would like to have sooner
 IDLE_S = 120.0  # without a connection: the process ends, systemd starts it with the next one
 ISSUER_DAYS = 30  # the process lives for minutes
@@ -51,41 +54,38 @@ class Server:
         self._hosts: Counter[str] = Counter()
         self._log = structlog.get_logger("hamail.issuer")
         self._idle_since_s = 0.0
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._loaded: tuple[str, ...] = ()
         self._load()
 
-    async def serve(self, sock: object = None, *, host: str = "", port: int = 0) -> asyncio.Server:
-        """Raises OSError."""
-        self._idle_since_s = asyncio.get_running_loop().time()
-        where: dict[str, object] = {"sock": sock} if sock is not None else {"host": host, "port": port}
-        return await asyncio.start_server(
-            self._connected,
-            ssl=self._context,
-            ssl_handshake_timeout=HANDSHAKE_S,
-            limit=REQUEST_BYTES_MAX,
-            backlog=CONNECTIONS_MAX,
-            **where,  # type: ignore[arg-type]
-        )
+    async def serve(self, sock: socket.socket) -> None:
+        """On a socket that listens and does not block; until cancelled. Every connection counts from its first byte to
+        its last: a handshake that is never finished costs memory like any other."""
+        loop = asyncio.get_running_loop()
+        self._idle_since_s = loop.time()
+        tasks: set[asyncio.Task[None]] = set()
+        while True:
+            try:
+                connection, peer = await loop.sock_accept(sock)
+            except OSError as error:
+                self._log.warning("cannot accept a connection, trying again", reason=error.strerror)
+                await asyncio.sleep(ACCEPT_PAUSE_S)
+                continue
+            host = str(peer[0]).removeprefix("::ffff:")
+            if self._hosts.total() >= CONNECTIONS_MAX or self._hosts[host] >= CONNECTIONS_PER_HOST_MAX:
+                connection.close()
+                continue
+            self._hosts[host] += 1
+            task = loop.create_task(self._connection(connection, host))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
     def idle_s(self) -> float:
         """For how long nobody has been connected."""
         return 0.0 if self._hosts.total() else asyncio.get_running_loop().time() - self._idle_since_s
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host = str((writer.get_extra_info("peername") or ("?",))[0]).removeprefix("::ffff:")
-        if self._hosts.total() >= CONNECTIONS_MAX or self._hosts[host] >= CONNECTIONS_PER_HOST_MAX:
-            writer.close()
-            return
-        self._hosts[host] += 1
+    async def _connection(self, connection: socket.socket, host: str) -> None:
         try:
-            async with asyncio.timeout(REQUEST_S):
-                line = await reader.readline()
-                answer, slow = self._answer(line, host, writer)
-                if slow:
-                    await asyncio.sleep(self._guess_pause_s)
-                writer.write(msgspec.json.encode(answer) + b"\n")
-                await writer.drain()
+            await self._talk(connection, host)
         except (OSError, TimeoutError, ValueError, asyncio.LimitOverrunError) as error:
             self._log.warning("connection ended", host=host, reason=str(error)[:200] or type(error).__name__)
         finally:
@@ -93,8 +93,43 @@ class Server:
             if not self._hosts[host]:
                 del self._hosts[host]
             self._idle_since_s = asyncio.get_running_loop().time()
-            writer.close()
+
+    async def _talk(self, connection: socket.socket, host: str) -> None:
+        """Raises OSError, TimeoutError, ValueError, LimitOverrunError."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=REQUEST_BYTES_MAX)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        try:
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol,
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_shutdown_timeout=SHUTDOWN_S,
+            )
+        except OSError:
+            return  # not worth a line in the log each: anybody can have as many of them as he likes
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                answer, slow = self._answer(await reader.readline(), host, writer)
+                if slow:
+                    await asyncio.sleep(self._guess_pause_s)
+                writer.write(msgspec.json.encode(answer) + b"\n")
+                await writer.drain()
+        finally:
             self._load()
+            writer.close()
+            await self._gone(writer)
+
+    @staticmethod
+    async def _gone(writer: asyncio.StreamWriter) -> None:
+        """Whoever does not take the answer, or does not say goodbye, is cut off."""
+        try:
+            async with asyncio.timeout(SHUTDOWN_S):
+                await writer.wait_closed()
+        except (OSError, TimeoutError):
+            writer.transport.abort()
 
     def _load(self) -> None:
         """After a step to another authority the next connection sees it. Raises PkiError at the start only.
@@ -113,14 +148,14 @@ class Server:
                 raise
             self._log.error("the authority cannot be read", reason=str(error))
             return
-        context = self._context
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # a new one: the old one cannot forget an authority
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.num_tickets = 0
         context.verify_mode = ssl.CERT_OPTIONAL
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         context.load_verify_locations(cadata=bundle)
         _load(context, private_pem(key) + public_pem(certificate))
-        self._loaded = (state.certifies, *state.trusted)
+        self._context, self._loaded = context, (state.certifies, *state.trusted)
 
     def _answer(self, line: bytes, host: str, writer: asyncio.StreamWriter) -> tuple[Answer, bool]:
         try:

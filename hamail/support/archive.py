@@ -1,6 +1,7 @@
 """Puts the parts into one archive: redacted, bounded, with a list of what is in it and what is missing."""
 
 import io
+import os
 import tarfile
 import time
 from collections.abc import Callable, Iterable
@@ -27,10 +28,10 @@ def write(file: Path, parts: Iterable[Part], redactor: Redactor, say: Callable[[
     folder = f"hamail-report-{time.strftime('%Y%m%d-%H%M%S')}"
     taken: list[Taken] = []
     left = TOTAL_BYTES_MAX
-    descriptor = file.open("xb")
+    # Closed to others from the first moment: whoever had opened it before could read on.
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
     try:
-        file.chmod(MODE)
-        with descriptor, tarfile.open(fileobj=descriptor, mode="w:gz", compresslevel=6) as tar:
+        with os.fdopen(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w:gz", compresslevel=6) as tar:
             for part in parts:
                 say(part.name)
                 one, data = _take(part, redactor, left)

@@ -19,6 +19,7 @@ from hamail.control.client import ControlClient, ControlError
 PART_BYTES_MAX = 5 << 20
 COMMAND_TIMEOUT_S = 20
 LOG_LINES = 20_000
+STDERR_BYTES_MAX = 20_000
 SECRETS_MAX = 200
 SECRET_BYTES_MAX = 4096
 UNITS = ("hamaild", "hamail-executor", "hamail-agents", "hamail-issuer", "hamail-renew")
@@ -143,14 +144,22 @@ def run(*words: str) -> str:
         raise Unavailable(f"there is no {words[0]} here") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"{words[0]}: {error}") from error
-    text = done.stdout[-PART_BYTES_MAX:].decode("utf-8", "replace")
+    text = _end(done.stdout, PART_BYTES_MAX)
     if done.stderr:
-        text += f"\n-- standard error:\n{done.stderr[-20_000:].decode('utf-8', 'replace')}"
+        text += f"\n-- standard error:\n{_end(done.stderr, STDERR_BYTES_MAX)}"
     return text + (f"\n-- exit code {done.returncode}\n" if done.returncode else "")
 
 
+def _end(data: bytes, bound: int) -> str:
+    """Whole lines only: a piece of a secret, whose beginning was cut off, is recognised by nobody."""
+    if len(data) > bound:
+        data = data[-bound:].partition(b"\n")[2]
+    return data.decode("utf-8", "replace")
+
+
 def _hamailctl(*words: str) -> str:
-    return run(sys.executable, "-m", "hamail.cli.main", *words)
+    # -I: root may stand in a folder that others can write, and must not take modules from it
+    return run(sys.executable, "-I", "-m", "hamail.cli.main", *words)
 
 
 def _asked(ask: Callable[[], object]) -> str:

@@ -1,6 +1,7 @@
 """An issuer on a loopback port, with a clock that the test moves."""
 
 import asyncio
+import socket
 import threading
 from functools import partial
 from pathlib import Path
@@ -77,9 +78,11 @@ class Room:
         self._loop = asyncio.new_event_loop()
 
         async def run() -> None:
-            server = Server(self.keep, self.issuer, partial(node_of, cluster="mail"), guess_pause_s=0.0)
-            self.server = await server.serve(host="127.0.0.1")
-            self.port = self.server.sockets[0].getsockname()[1]
+            self.server = Server(self.keep, self.issuer, partial(node_of, cluster="mail"), guess_pause_s=0.0)
+            self.socket = socket.create_server(("127.0.0.1", 0))
+            self.socket.setblocking(False)
+            self.port = self.socket.getsockname()[1]
+            self._serving = asyncio.create_task(self.server.serve(self.socket))
             started.set()
 
         def loop() -> None:
@@ -94,7 +97,11 @@ class Room:
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
-        self.server.close()
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self.socket.close()
         self._loop.close()
 
 

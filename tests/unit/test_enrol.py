@@ -2,7 +2,8 @@
 
 import socket
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from hamail.enrol import issuer as issuer_module
 from hamail.enrol.client import Ask, AskError, Pair, anyone, by_token
-from hamail.enrol.issuer import Issuer
+from hamail.enrol.issuer import REFUSALS_PER_MINUTE, Issuer, Peer
 from hamail.enrol.messages import Check, Joined, MayI, Noted, Offer, Orders, Renew, Renewed
 from hamail.enrol.names import node_of
+from hamail.enrol.server import CONNECTIONS_PER_HOST_MAX
 from hamail.enrol.token import PREFIX, Token, TokenError, read_token, write_token
 from hamail.enrol.tokens import OPEN_MAX, WRONG_MAX, TokenRefused
 from hamail.pki.authority import create_authority, load_authority, new_key, private_pem, public_pem, sign_node
@@ -103,7 +105,7 @@ def test_a_node_that_was_set_up_before_is_told_so(room: Room) -> None:
     again, _ = join(room.token(), "n2")
     assert not again.rejoining, "a try that was never finished is no membership"
     member(room, welcome, key)(Joined(), Noted)
-    assert join(room.token(), "n2")[0].rejoining
+    assert join(room.token(node="n2"), "n2")[0].rejoining
 
 
 # Who does not
@@ -123,6 +125,16 @@ def test_the_same_request_is_answered_again(room: Room) -> None:
     _, request = new_request("mail", "n2")
     assert names(join(token, "n2", request=request)[0].certificate) == "n2"
     assert names(join(token, "n2", request=request)[0].certificate) == "n2"
+
+
+@pytest.mark.parametrize("node", ["n1", "n2"])
+def test_a_token_for_a_role_makes_nobody_into_a_node_that_is_there(room: Room, node: str) -> None:
+    """Whoever gets hold of it must not be able to become the node that keeps the authority, or one that serves."""
+    room.keep.joined("n2")
+    with pytest.raises(AskError, match="is a node already") as caught:
+        join(room.token(), node)
+    assert f"hamailctl token create --node {node}" in caught.value.hint
+    assert names(join(room.token(node=node), node)[0].certificate) == node
 
 
 def test_a_token_runs_out(room: Room) -> None:
@@ -319,6 +331,36 @@ def test_a_line_without_end_is_hung_up_on(room: Room) -> None:
             pass
 
 
+def wait_for(done: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_handshakes_that_are_never_finished_are_few(room: Room) -> None:
+    """Each costs memory, and the issuer has little: what kills it often enough closes its port for good."""
+    held = [socket.create_connection(("127.0.0.1", room.port)) for _ in range(CONNECTIONS_PER_HOST_MAX)]
+    wait_for(lambda: room.server._hosts.total() == len(held))
+    with socket.create_connection(("127.0.0.1", room.port), timeout=3) as one_more:
+        assert one_more.recv(1) == b"", "hung up on at once, not when its handshake has taken too long"
+    for one in held:
+        one.close()
+    wait_for(lambda: not room.server._hosts)
+    assert join(room.token(), "n2")
+
+
+def test_refusals_do_not_push_what_was_issued_out_of_the_audit(room: Room) -> None:
+    peer = Peer("10.9.9.9")
+    for _ in range(3 * REFUSALS_PER_MINUTE):
+        room.issuer.answer(Joined(), peer)
+    assert room.told().count("10.9.9.9") == REFUSALS_PER_MINUTE and len(room.told().splitlines()) < 40
+    room.now_ns += MINUTE_NS
+    room.issuer.answer(Joined(), peer)
+    assert room.told().count("10.9.9.9") == REFUSALS_PER_MINUTE + 1
+    assert join(room.token(), "n2") and '"what": "issued"' in room.told()
+
+
 # With a certificate
 
 
@@ -406,6 +448,21 @@ def test_the_authority_changes_without_a_moment_of_distrust(room: Room) -> None:
     assert {authorities for _, authorities, _ in held.values()} == {room.keep.bundle()} != {first}
     assert not (room.keep.folder / "1").exists(), "the old key is gone"
     assert room.told().count('"what": "authority"') == 2
+
+
+def test_what_a_former_authority_has_certified_is_refused_at_once(room: Room) -> None:
+    """By the process that was running when it was forgotten as well: a stolen certificate must not outlive a change."""
+    welcome, key = join(room.token(), "n2")
+    stolen = Pair(pem=key + welcome.certificate)
+    room.keep.begin_change()
+    room.keep.advance(())
+    room.keep.advance(())
+    assert room.keep.state.phase is Phase.SETTLED
+    for _ in range(2):  # the first one meets a context of before; after it there is a new one
+        ask = Ask(("127.0.0.1", room.port), "mail", welcome.authorities + room.keep.bundle(), stolen)
+        with pytest.raises(AskError):
+            ask(Renew(request=new_request("mail", "n2")[1]), Renewed)
+    assert '"what": "renewed"' not in room.told() and "no longer trusted" in room.told()
 
 
 def test_a_node_that_is_away_holds_the_change_up(room: Room) -> None:

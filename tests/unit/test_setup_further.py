@@ -68,7 +68,8 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def plan(room: Room, bench: Bench, node: str = "", witness: bool = False) -> tuple[Joining, FurtherPlan]:
-    joining = Joining(room.token(witness=witness), bench, layout(bench.root))
+    again = node if node in room.keep.state.joined else ""
+    joining = Joining(room.token(node=again, witness=witness), bench, layout(bench.root))
     return joining, joining.plan(node=node, addresses=(), witness=witness)
 
 
@@ -111,7 +112,7 @@ def test_a_witness_joins(room: Room, bench: Bench, no_journal: list[bool]) -> No
 
 def test_a_machine_in_the_place_of_a_lost_one(room: Room, bench: Bench, no_journal: list[bool]) -> None:
     room.keep.joined("n2")
-    joining, made = plan(room, bench)
+    joining, made = plan(room, bench, node="n2")
     assert made.rejoining
     joining.settle(made, apply_mail=False)
     assert no_journal == [True], "its empty journal stands for a lost one: it does not vote at once"

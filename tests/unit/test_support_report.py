@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import tarfile
 from pathlib import Path
 from urllib.parse import quote
@@ -139,3 +140,40 @@ def test_the_command_without_hamaild(tmp_path: Path, etc: Path, monkeypatch) -> 
     assert "etc/cluster.toml" in found and "hamailctl" in found["versions.txt"]
     again = CliRunner().invoke(cli, words)
     assert again.exit_code == 2 and "exists" in again.output, "nothing is overwritten"
+
+
+def test_root_takes_no_module_from_the_folder_that_it_stands_in(tmp_path: Path, monkeypatch) -> None:
+    """`cd /tmp; sudo hamailctl report`, and somebody has put a module there."""
+    (tmp_path / "hamail" / "cli").mkdir(parents=True)
+    for file in ("hamail/__init__.py", "hamail/cli/__init__.py", "hamail/cli/main.py", "json.py"):
+        (tmp_path / file).write_text('print("theirs")\n')
+    monkeypatch.chdir(tmp_path)
+    said = sources._hamailctl("--version")
+    assert "theirs" not in said and "hamailctl" in said
+
+
+def test_the_archive_is_closed_to_others_from_the_first_moment(tmp_path: Path) -> None:
+    modes = []
+    old = os.umask(0)
+    try:
+        file = tmp_path / "r.tar.gz"
+        parts = [Part("p", lambda: modes.append(file.stat().st_mode & 0o777) or "x")]  # type: ignore[func-returns-value]
+        real = os.open
+
+        def look(*arguments: object, **named: object) -> int:
+            opened = real(*arguments, **named)  # type: ignore[arg-type]
+            modes.append(file.stat().st_mode & 0o777)
+            return opened
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("os.open", look)
+            write(file, parts, Redactor(), lambda _: None)
+    finally:
+        os.umask(old)
+    assert set(modes) == {0o600} and len(modes) >= 2
+
+
+def test_what_a_command_says_is_cut_between_lines(monkeypatch) -> None:
+    monkeypatch.setattr(sources, "PART_BYTES_MAX", 30)
+    said = sources.run("sh", "-c", f"echo 'it said password={UNKNOWN}'; echo the last line")
+    assert said == "the last line\n"

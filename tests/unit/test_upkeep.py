@@ -1,6 +1,7 @@
 """What the package's scripts do around an upgrade and a removal."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -111,6 +112,19 @@ def test_the_daemon_leaves_what_it_speaks(tmp_path: Path) -> None:
     protocols.leave(tmp_path)
     assert protocols.left(tmp_path) == protocols.PEERS_PROTOCOL
     protocols.leave(tmp_path / "missing")  # costs an upgrade by hand, not a start
+
+
+@pytest.mark.parametrize("what", ["pipe", "link", "folder"])
+def test_what_hamaild_puts_there_instead_does_not_hold_root_up(tmp_path: Path, what: str) -> None:
+    """Its folder is its own: a pipe there would keep the package manager waiting for ever."""
+    place = tmp_path / protocols.FILE
+    if what == "pipe":
+        os.mkfifo(place)
+    elif what == "link":
+        place.symlink_to("/dev/zero")
+    else:
+        place.mkdir()
+    assert protocols.left(tmp_path) == ""
 
 
 class Said(msgspec.Struct, tag=True):
