@@ -108,7 +108,7 @@ def removing(now: Running) -> Plan:
             words=(
                 f"hamail is not removed: this node holds {groups}, and to stop hamail would stop that. Either",
                 f"  hamailctl standby {now.node}        moves it to another node, which goes on serving; or",
-                "  hamailctl maintenance on    (of the whole cluster) leaves it running here, with nobody to watch over it.",
+                "  hamailctl maintenance on    (whole cluster) leaves it running here, with nobody to watch over it.",
                 "Then remove the package again.",
             ),
         )
