@@ -80,9 +80,7 @@ def history(app: App) -> None:
     app.say("One of them: hamailctl config show --revision N. Back to it: hamailctl config rollback N", "dim")
 
 
-@click.command(
-    epilog=examples("hamailctl config rollback", 'hamailctl config rollback 3 --reason "wrong address"')
-)
+@click.command(epilog=examples("hamailctl config rollback", 'hamailctl config rollback 3 --reason "wrong address"'))
 @click.argument("revision", required=False, type=click.IntRange(min=1))
 @order_options
 @yes_option
@@ -123,9 +121,23 @@ def edit(app: App, reason: str, request: str, yes: bool) -> None:
             click.echo(f"  - {problem}", err=True)
         if yes or not click.confirm("Edit again?", default=True, err=True):
             break
-    draft = Path("cluster.toml.edited")
-    draft.write_text(text)
-    app.end(Exit.REFUSED, "the configuration has problems; nothing was changed", [f"what you wrote is in {draft}"])
+    reasons = []
+    try:
+        reasons.append(f"what you wrote is in {_keep(text)}")
+    except OSError as error:
+        reasons.append(f"what you wrote could not be kept: {error.strerror}")
+    app.end(Exit.REFUSED, "the configuration has problems; nothing was changed", reasons)
+
+
+def _keep(text: str) -> str:
+    """In a new file: root may stand where somebody has put a link of that name. Raises OSError."""
+    import os
+    import tempfile
+
+    descriptor, name = tempfile.mkstemp(prefix="cluster-", suffix=".toml.edited", dir=".")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    return name
 
 
 def _meaning(old: str, new: str) -> list[str] | None:

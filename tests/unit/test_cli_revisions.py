@@ -110,4 +110,15 @@ def test_edit_with_problems_loses_nothing(run, backend, tmp_path, monkeypatch):
     backend.problems = ("cluster.detection: is 3 without a unit",)
     code, _, err = run("edit", editor="sed -i s/3s/three/", typed="n\n")
     assert code == 3 and "without a unit" in err and not applied(backend)
-    assert "three" in (tmp_path / "cluster.toml.edited").read_text()
+    (kept,) = tmp_path.glob("*.toml.edited")
+    assert "three" in kept.read_text() and kept.name in err and kept.stat().st_mode & 0o077 == 0
+
+
+def test_edit_follows_no_link_that_somebody_has_put_there(run, backend, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "cluster.toml.edited").symlink_to(victim)
+    backend.problems = ("cluster.detection: is 3 without a unit",)
+    run("edit", editor="sed -i s/3s/three/", typed="n\n")
+    assert victim.read_text() == "precious"
