@@ -79,6 +79,8 @@ def _check_power(d: Draft, command: c.OrderDrill, target: str) -> None:
         raise Rejected(f"{command.group} is {d.group(command.group).phase}")
     if command.fault is Fault.POWER_ON and any(g.owner == target for _, g in d.groups()):
         raise Rejected(f"{target} may still hold a group: it is not switched on before that is settled")
+    if command.fault is Fault.POWER_ON and node.incarnation is not None:
+        raise Rejected(f"{target} is not known to be out: it is not switched on before that is settled")
 
 
 def drill_done(d: Draft, command: c.DrillDone) -> None:

@@ -75,6 +75,10 @@ class DrillDuty:
         if device is None or order.target not in device.targets:
             self._refuse(order, f"{order.device} is not configured for {order.target} any more")
             return
+        node = self.l.e.state.node(order.target)
+        if order.fault is Fault.POWER_ON and (node.fence is not None or node.incarnation is not None):
+            self._refuse(order, f"{order.target} has joined, or is being fenced: nothing was done")
+            return
         self.l.ask(
             a.SwitchPower(
                 id=self.l.next_id(),

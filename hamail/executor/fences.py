@@ -15,6 +15,7 @@ from hamail.fencing.agent import Device, Ended, FenceAgents
 from hamail.model.actions import AnyNotice, CheckFence, FenceChecked, FenceResult, Practised, RunFence, SwitchPower
 
 AT_ONCE_MAX = 16
+ENDED_S = 0.5
 TIMEOUT_MAX_MS = 600_000
 METADATA_BYTES_MAX = 512 << 10
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/root"}
@@ -48,7 +49,9 @@ class Fences:
         return self._begin(request, self._fence)
 
     def switch(self, request: SwitchPower) -> str:
-        """Begin to switch a power for practice. Returns why not, "" when begun."""
+        """Begin to switch a power for practice. Returns why not, "" when begun. A fence goes before it at any time."""
+        if any(isinstance(r, RunFence) and _same(r, request) for r in self._tasks.values()):
+            return f"{request.target} is being fenced, or {request.device} is at work"
         return self._begin(request, self._switch)
 
     def check(self, request: CheckFence) -> str:
@@ -72,6 +75,9 @@ class Fences:
     def _ended(self, task: "asyncio.Task[None]") -> None:
         """A bug must not leave an order without an answer."""
         request = self._tasks.pop(task)
+        if task.cancelled() and isinstance(request, SwitchPower):
+            result = "refused" if request.on else "done"  # a power that was cut is what the fence is for
+            self._tell(Practised(order=request.order, result=result, detail="a fence came before its end"))
         if task.cancelled() or (error := task.exception()) is None:
             return
         log.critical("device %s: internal error: %r", request.device, error, exc_info=error)
@@ -92,6 +98,7 @@ class Fences:
             check = self._checks.get(request.device)
             if check is not None:
                 check.cancel()
+            await self._end_practice(request)
             device = self._device(request)
             why = await self._agents.fence(device, request.target, request.plug, request.timeout_ms)
         except Untrusted as error:
@@ -105,21 +112,31 @@ class Fences:
         detail = why or f"device {request.device} reports {request.target} off"
         self._tell(FenceResult(order=request.order, target=request.target, ok=not why, detail=detail, took_ms=took_ms))
 
+    async def _end_practice(self, fence: RunFence) -> None:
+        """Nothing switches the power of its target back on while it is fenced, or is at its device."""
+        over = [t for t, r in self._tasks.items() if isinstance(r, SwitchPower) and _same(fence, r)]
+        for task in over:
+            task.cancel()
+        if over:
+            await asyncio.wait(over, timeout=ENDED_S)  # what was killed need not be waited for
+
     async def _switch(self, request: SwitchPower) -> None:
-        result = "done"
         try:
-            device = self._device(request)
-            if request.rehearse:
-                why = await self._agents.check(device, {request.target: request.plug}, request.timeout_ms)
-            elif request.on:
-                why = await self._agents.switch_on(device, request.target, request.plug, request.timeout_ms)
-            else:
-                why = await self._agents.fence(device, request.target, request.plug, request.timeout_ms)
+            why = await self._switched(request)
         except Untrusted as error:
             why = str(error)
-        if why:
-            result = "refused"
-        self._tell(Practised(order=request.order, result=result, detail=why))
+        self._tell(Practised(order=request.order, result="refused" if why else "done", detail=why))
+
+    async def _switched(self, request: SwitchPower) -> str:
+        """Why not; "" when it is. Raises Untrusted."""
+        device = self._device(request)
+        if why := await self._agents.no_power(device):
+            return why
+        if request.rehearse:
+            return await self._agents.check(device, {request.target: request.plug}, request.timeout_ms)
+        if request.on:
+            return await self._agents.switch_on(device, request.target, request.plug, request.timeout_ms)
+        return await self._agents.fence(device, request.target, request.plug, request.timeout_ms)
 
     async def _check(self, request: CheckFence) -> None:
         if request.device in self._checking:
@@ -176,6 +193,10 @@ class Fences:
         )
         processes.remove()
         return Ended(exit_code=finished.exit_code, why=finished.why, stdout=finished.stdout, stderr=finished.stderr)
+
+
+def _same(fence: RunFence, practice: SwitchPower) -> bool:
+    return fence.target == practice.target or fence.device == practice.device
 
 
 def _secrets(files: Mapping[str, str]) -> dict[str, str]:

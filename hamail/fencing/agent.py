@@ -169,6 +169,19 @@ class FenceAgents:
         ended = await self._run(path, on, clock.left_ms())
         return "" if ended.exit_code == 0 else f"on {explain(device, ended)}"
 
+    async def no_power(self, device: Device) -> str:
+        """Why the device does not switch power; "" when it does.
+
+        Whoever is cut off from storage or network only may still run: `on` would let it write what it has in memory.
+        """
+        try:
+            metadata = await self.metadata(locate(device.agent), device)
+        except (FenceError, OSError) as error:
+            return str(error)
+        if "reboot" not in metadata.actions:
+            return f"{device.agent} has no action reboot: it cuts nodes off, but switches no power"
+        return ""
+
     async def check(self, device: Device, plugs: Mapping[str, str], timeout_ms: int) -> str:
         """Would a fence work? Asks the status of each plug (target -> plug). Returns "" or a sentence why not."""
         clock = _Budget(timeout_ms)

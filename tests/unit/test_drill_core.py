@@ -140,6 +140,24 @@ def test_power_of_a_node_that_is_out_may_be_given_back() -> None:
     assert asked.on and asked.target == "n2" and asked.plug
 
 
+def test_power_is_given_back_only_to_a_node_that_is_known_to_be_out() -> None:
+    """One that has joined may be given a group, and be fenced while it is switched on."""
+    b = up()
+    life = Incarnation("boot-2", "x2")
+    assert b.commit(c.Join(at_ms=0, node="n2", incarnation=life, after=0, cleaned={"mail": b.index})).accepted
+    on = order(b, Fault.POWER_ON, node="n1", target="n2", device="pdu")
+    assert "not known to be out" in refused(b, on)
+    state = b.e.state
+    b.e.state = replace(state, nodes={**state.nodes, "n2": replace(state.node("n2"), incarnation=None)})
+    assert b.commit(on).accepted
+    b.forget()
+    again = replace(b.e.state.drill, id=b.e.state.drill.id + 1)  # applied while this node caught up with what came next
+    b.e.state = replace(b.e.state, nodes={**b.e.state.nodes, "n2": state.node("n2")}, drill=again)
+    b.tick()
+    assert not b.take(a.SwitchPower), "it has joined since"
+    assert b.take(c.DrillDone)[-1].result == "refused"
+
+
 def test_records_are_bounded_and_old_states_load() -> None:
     b = up()
     for number in range(DRILLS_KEPT + 5):

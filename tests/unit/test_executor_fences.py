@@ -8,7 +8,7 @@ import pytest
 from hamail.executor.cgroups import ProcessSets
 from hamail.executor.fences import AT_ONCE_MAX, Fences
 from hamail.executor.policy import Policy
-from hamail.model.actions import CheckFence, FenceChecked, FenceResult, RunFence
+from hamail.model.actions import CheckFence, FenceChecked, FenceResult, Practised, RunFence, SwitchPower
 
 POLICY = Policy(agents=(), mounts=(), units=(), secrets=("/etc/s",), fence_parameters=())
 
@@ -37,6 +37,13 @@ class Slow:
 
     async def check(self, device, _plugs, _timeout_ms):
         await self._take(f"check {device.name}")
+        return ""
+
+    async def no_power(self, _device):
+        return ""
+
+    async def switch_on(self, device, target, _plug, _timeout_ms):
+        await self._take(f"on {target} by {device.name}")
         return ""
 
 
@@ -167,3 +174,42 @@ async def test_a_fence_that_is_called_off_gives_no_answer(fences):
         task.cancel()
     await turns()
     assert told == [] and not f._tasks
+
+
+def switch(device="pdu", target="n1", **given):
+    fields = {"agent": "fence_x", "plug": "1", "parameters": {}, "secret_files": {}, "timeout_ms": 1000}
+    return SwitchPower(id=7, order=7, device=device, target=target, **({"on": True} | fields | given))
+
+
+@pytest.mark.parametrize(("device", "target"), [("pdu", "n2"), ("ipmi", "n1")])
+async def test_a_fence_ends_the_drill_that_switches_its_target_on_or_uses_its_device(fences, device, target):
+    """Power that comes back in the moment in which it was found off would be a fence of nothing."""
+    f, slow, told = fences
+    assert f.switch(switch(device, target)) == ""
+    await turns()
+    assert f.run(fence()) == ""
+    await turns()
+    assert slow.begun == [f"on {target} by {device}", "fence n1 by pdu"] and slow.at_once_max == 1
+    assert [(x.order, x.result) for x in told] == [(7, "refused")]
+    assert "is being fenced" in f.switch(switch(device, target))
+    slow.go.set()
+    await turns()
+    assert told[1].ok and f.switch(switch(device, target)) == ""
+
+
+async def test_the_fence_that_follows_the_drill_s_own_cut_does_not_wait_for_it(fences):
+    """The node is missed before the drill's agent has verified what it did: that is how a drill goes well."""
+    f, slow, told = fences
+    assert f.switch(switch(on=False)) == ""
+    await turns()
+    assert f.run(fence()) == ""
+    await turns()
+    assert slow.at_once_max == 1 and [(x.order, x.result) for x in told] == [(7, "done")]
+
+
+async def test_another_drill_does_not_concern_a_fence(fences):
+    f, slow, told = fences
+    assert f.switch(switch("ipmi", "n2")) == "" and f.run(fence()) == ""
+    slow.go.set()
+    await turns()
+    assert [type(x) for x in told] == [Practised, FenceResult] and told[0].result == "done"

@@ -264,3 +264,18 @@ async def test_fence_goes_before_a_running_check(fence):
         assert result.ok and result.took_ms < 600
         assert not [n for n in w.notices if isinstance(n, FenceChecked)]
         assert (await w.wait_for(FenceChecked)).ok
+
+
+async def test_what_cuts_off_storage_only_is_never_switched_on_for_practice(tmp_path):
+    """Its target still runs: `on` would let it write what it has in memory beside the new owner."""
+    script = Script(tmp_path)
+    assert "switches no power" in await script.agents.no_power(script.device)
+    missing = Device(name="pdu", agent="fence_that_is_not_here", parameters={}, secrets={})
+    assert "no fence_that_is_not_here" in await script.agents.no_power(missing)
+    power = FenceAgents(_with_reboot)
+    assert await power.no_power(script.device) == ""
+
+
+async def _with_reboot(_path, _stdin, _timeout_ms):
+    actions = METADATA.replace('<action name="on"/>', '<action name="on"/><action name="reboot"/>')
+    return Ended(exit_code=0, why="", stdout=actions, stderr="")
