@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from hamail.core import placement, proof
+from hamail.core import placement, proof, record
 from hamail.core.facts import Facts, NodeFacts
 from hamail.model import commands as c
 from hamail.model.ids import GroupName, NodeName
@@ -37,7 +37,8 @@ def with_basis(state: ClusterState, facts: Facts, command: c.AnyCommand) -> c.An
             rejected = {f"take it from {node}": "nothing irreversible was done yet, and it is heard and well again"}
         case _:
             pass
-    return replace(command, basis=c.Basis(by=facts.me, facts=told, rejected=rejected))
+    # Bounded here as well: no long word of a peer may make the command too large for the log.
+    return replace(command, basis=c.Basis(by=facts.me, facts=record.bounded(told), rejected=record.bounded(rejected)))
 
 
 def heard(state: ClusterState, of: NodeFacts, name: NodeName) -> str:

@@ -6,7 +6,7 @@ Whoever drives it reads the clocks, carries out the effects in their order, and 
 
 from msgspec.structs import replace
 
-from hamail.core import coordinator, lease, membership, schedule
+from hamail.core import coordinator, lease, membership, record, schedule
 from hamail.core.apply import apply, empty_state
 from hamail.core.effects import Effect, Note, Propose, SaveBarred, Send
 from hamail.core.facts import Facts, NodeFacts
@@ -32,6 +32,7 @@ from hamail.model.state import ClusterState
 from hamail.model.timings import Timings
 
 BARRIER = "barrier"
+DETAIL_CHARS_MAX = 500  # of what a peer says of itself: it goes into commands, which have a limit
 REFUSED_PAUSE_MS = 500  # before the log is asked again for what it has just refused
 
 
@@ -236,7 +237,7 @@ class Engine:
                 accusers=accusers,
                 silent_ms=membership.silent_ms(m, name, now),
                 ready=beat is not None and beat.ready,
-                detail=beat.detail if beat else "never heard since this node started",
+                detail=record.clip(beat.detail, DETAIL_CHARS_MAX) if beat else "never heard since this node started",
                 watchdog_armed=beat is not None and beat.watchdog_armed,
                 fence_ready=beat.fence_ready if beat else {},
                 restarting=now < peer.excused_until_ns,

@@ -44,7 +44,7 @@ def recent(times: tuple[int, ...], at_ms: int, window_ms: int) -> tuple[int, ...
 def use(budget: Budget, times: tuple[int, ...], at_ms: int) -> Use:
     counted = recent(times, at_ms, budget.window_ms)
     over = len(counted) - budget.limit
-    free_at_ms = counted[over] + budget.window_ms if over >= 0 and budget.limit else 0
+    free_at_ms = counted[over] + budget.window_ms if over >= 0 and budget.limit > 0 else 0
     return Use(limit=budget.limit, window_ms=budget.window_ms, used=len(counted), free_at_ms=free_at_ms)
 
 

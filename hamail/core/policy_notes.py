@@ -6,6 +6,7 @@ from hamail.core.words import clock, span
 from hamail.model.ids import GroupName, NodeName, ResourceName
 from hamail.model.state import FAILURES_KEPT, RETURNS_KEPT, Failure, Term
 
+MOMENT_MS_MAX = 2**63 - 1  # the end of a term is part of every snapshot: whatever a clock says, it can be written
 ONE_RETURN_MS = 5000  # what comes closer together is one return that was seen twice
 
 
@@ -45,7 +46,7 @@ def returned(d: Draft, node: NodeName) -> None:
     used = policy.use(rule, returns, d.at_ms)
     if not used.up:
         return
-    until_ms = d.at_ms + d.spec.quarantine_for_ms
+    until_ms = min(d.at_ms + d.spec.quarantine_for_ms, MOMENT_MS_MAX)
     why = f"it was lost and came back {used.used} times within {span(rule.window_ms)}"
     d.set_node(node, quarantine=Term(since=d.index, since_ms=d.at_ms, until_ms=until_ms, actor="hamail", reason=why))
     words = (

@@ -34,7 +34,7 @@ def decision(command: Command, about: GroupState, rule: str, *, whole: bool) -> 
         move=about.move,
         by=basis.by[:KEY_CHARS_MAX] if basis is not None and whole else "",
         facts=facts(command) if whole else {},
-        rejected=_bounded(basis.rejected) if basis is not None and whole else {},
+        rejected=bounded(basis.rejected) if basis is not None and whole else {},
     )
 
 
@@ -49,7 +49,7 @@ def facts(command: Command) -> dict[str, str]:
         for name in command.__struct_fields__
         if name not in NO_FACTS and (words := _words(name, getattr(command, name)))
     }
-    return _bounded({**said, **(command.basis.facts if command.basis is not None else {})})
+    return bounded({**said, **(command.basis.facts if command.basis is not None else {})})
 
 
 def _key(field: str) -> str:
@@ -73,7 +73,7 @@ def _words(field: str, value: Any) -> str:
     return str(value)
 
 
-def _bounded(words: dict[str, str]) -> dict[str, str]:
+def bounded(words: dict[str, str]) -> dict[str, str]:
     return {clip(k, KEY_CHARS_MAX): clip(v, TEXT_CHARS_MAX) for k, v in list(words.items())[:FACTS_MAX]}
 
 

@@ -352,3 +352,28 @@ def test_a_snapshot_of_an_earlier_version_loads():
         del plain["spec"][part]
     del plain["spec"]["groups"]["mail"]["failovers"]
     assert msgspec.convert(plain, ClusterState) == active()
+
+
+# --- what no clock and no configuration may do ------------------------------------------------------------------------
+
+
+def test_a_snapshot_can_be_written_whatever_the_clock_of_a_node_says():
+    """An entry that makes the state too large for its own format would stop every node for good."""
+    state = began()
+    for number in range(4):
+        life = Incarnation(f"boot-{number}", "x")
+        at_ms = 2**64 - 1 - number * 10_000
+        state = taken(state, c.Join(at_ms=at_ms, node="n2", incarnation=life, after=state.node("n2").life))
+    assert state.node("n2").quarantine is not None
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=ClusterState) == state
+
+
+def test_a_budget_that_no_configuration_has_is_no_error_of_apply():
+    assert policy.use(Budget(limit=-1, window_ms=HOUR_MS), (1,), 1) == policy.Use(limit=-1, window_ms=HOUR_MS, used=1)
+
+
+def test_a_long_word_of_a_peer_keeps_no_decision_out_of_the_log():
+    long = "x" * 200_000
+    found = coordinator.decide(began(), facts(n2=NodeFacts(alive=True, detail=long)), T)
+    assert [type(x) for x in found] == [c.Grant]
+    assert all(len(words) < 1000 for words in found[0].basis.facts.values())
