@@ -1,5 +1,6 @@
 """Every request that acts goes into the audit trail, with who, what, why and how it ended, also when it was refused."""
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ WORDS_CHARS_MAX = 600
 VALUE_CHARS_MAX = 120
 FORBIDDEN_MAX = 30  # a minute: whoever may not act must not be able to push the trail out of its files
 WINDOW_S = 60.0
+BODY_WAIT_S = 1.0  # who was refused before the body was there may never send it, and must not keep the connection
 
 
 class Audited:
@@ -77,8 +79,9 @@ def _result(response: web.StreamResponse) -> str:
 async def _words(request: web.Request) -> tuple[str, str]:
     """What was asked for and why. Long texts, as a configuration, are told by their digest."""
     try:
-        body = msgspec.json.decode(await request.read())
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError, web.HTTPException):
+        async with asyncio.timeout(BODY_WAIT_S):
+            body = msgspec.json.decode(await request.read())
+    except Exception:  # noqa: BLE001 - whatever its body does: that it was asked is taken down
         return f"{request.method} {request.path[:VALUE_CHARS_MAX]}", ""
     if not isinstance(body, dict):
         return f"{request.method} {request.path[:VALUE_CHARS_MAX]}", ""

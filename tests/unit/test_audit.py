@@ -1,5 +1,6 @@
 """The audit trail: what is written, and that every way to tamper with it is found."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -164,7 +165,12 @@ def test_what_cannot_be_written_is_counted_and_said_later(tmp_path: Path, monkey
     assert [e.what for e in entries(folder / NAME)] == ["thing 2", "1 entries could not be written"]
 
 
-async def asked(path: str, answer: web.Response, times: int = 1, body: bytes = b"{}") -> list[tuple[str, ...]]:
+BAD_CHUNK = web.RequestPayloadError("no such chunk")
+
+
+async def asked(
+    path: str, answer: web.Response, times: int = 1, body: bytes | Exception | None = b"{}"
+) -> list[tuple[str, ...]]:
     kept: list[tuple[str, ...]] = []
     audited = Audited(lambda *words: kept.append(words), frozenset({"/v1/moves/check"}))
 
@@ -175,6 +181,10 @@ async def asked(path: str, answer: web.Response, times: int = 1, body: bytes = b
             return None
 
         async def read(self):
+            if body is None:
+                await asyncio.sleep(3600)
+            if isinstance(body, Exception):
+                raise body
             return body
 
     async def handler(_request):
@@ -197,6 +207,15 @@ async def test_what_is_taken_down_of_a_request() -> None:
     (kept,) = await asked("/v1/moves", refusal)
     assert kept[3] == "409: refused; n2 is in standby"
     assert await asked("/v1/moves/check", web.Response(status=200)) == []
+
+
+@pytest.mark.parametrize("body", [None, BAD_CHUNK, b"[" * 9000], ids=["never", "bad", "deep"])
+async def test_a_body_that_never_comes_or_is_none_keeps_nothing_up(monkeypatch, body: bytes | Exception | None) -> None:
+    """Who was refused could keep every connection to hamaild, and root's orders would find it busy."""
+    monkeypatch.setattr("hamail.control.audited.BODY_WAIT_S", 0.01)
+    async with asyncio.timeout(5):
+        (kept,) = await asked("/v1/moves", web.Response(status=403), body=body)
+    assert kept[1] == "POST /v1/moves" and kept[3].startswith("403")
 
 
 async def test_who_may_not_act_cannot_flood_the_trail() -> None:
