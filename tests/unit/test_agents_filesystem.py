@@ -397,6 +397,15 @@ def test_a_node_that_has_never_mounted_it_has_its_mount_point_locked_as_well(dis
     assert disk.directory.stat().st_mode & 0o777 == 0
 
 
+def test_preparing_locks_no_folder_that_is_in_use(disk: Disk) -> None:
+    """Neither the mail of a server that is about to become a node, nor /srv because a hostile hamaild names it."""
+    disk.directory.mkdir(exist_ok=True)
+    (disk.directory / "somebody's").write_text("x")
+    mode = disk.directory.stat().st_mode
+    assert disk.call("validate-all", evidence="prepare").code == 0
+    assert disk.directory.stat().st_mode == mode
+
+
 def test_what_is_mounted_is_never_locked(disk: Disk) -> None:
     """The look at the mounts may be a moment old."""
     assert disk.call("start").code == 0
