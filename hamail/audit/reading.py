@@ -60,6 +60,17 @@ def _follows(place: str, before: Entry | None, entry: Entry) -> None:
         raise Damaged(f"{place}: entry {entry.sequence} is not behind the entry {before.sequence} that it followed")
 
 
+def goes_on_from(path: Path, sequence: int, digest: str) -> bool:
+    """Does the trail have the entry that the cluster knows? Stops there: what follows may just be written.
+
+    Raises OSError.
+    """
+    try:
+        return any(entry.digest == digest for _, entry in raw(path) if entry.sequence == sequence)
+    except Damaged:
+        return False
+
+
 def verify(path: Path, sequence: int = 0, digest: str = "") -> Entry | None:
     """The last entry of a trail that is whole. `sequence` and `digest`: what the cluster knows of it; without them
     lines that were cut off from its end cannot be missed. Raises Damaged, OSError.

@@ -24,7 +24,7 @@ class Trail:
     """`note` never blocks and never raises. `head`: the last entry that is on the disk."""
 
     def __init__(self, path: Path, node: str, warn: Callable[[str], None]) -> None:
-        self._path = path
+        self.path = path
         self._node = node
         self._warn = warn
         self._queue: queue.Queue[Fact | None] = queue.Queue(QUEUE_MAX)
@@ -63,7 +63,7 @@ class Trail:
 
     def _take_up(self) -> None:
         self._cut_unfinished()
-        for newest in reversed(files(self._path)):
+        for newest in reversed(files(self.path)):
             last: Entry | None = None
             for _, last in raw(newest, alone=True):
                 self.last_index = max(self.last_index, last.index)
@@ -73,9 +73,9 @@ class Trail:
 
     def _cut_unfinished(self) -> None:
         """A line that a power cut has left half written was never acknowledged to anybody."""
-        if not self._path.exists():
+        if not self.path.exists():
             return
-        with self._path.open("r+b") as file:
+        with self.path.open("r+b") as file:
             data = file.read()
             whole = data.rfind(b"\n") + 1
             if whole != len(data):
@@ -84,12 +84,12 @@ class Trail:
 
     def _begin_anew(self) -> None:
         """What is there stays, under another name, for whoever wants to know what happened to it."""
-        if self._path.exists():
-            self._path.replace(self._path.with_name(f"{self._path.name}.damaged-{int(time.time())}"))
+        if self.path.exists():
+            self.path.replace(self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}"))
         for number in range(1, FILES_KEPT + 1):
-            older = self._path.with_name(f"{self._path.name}.{number}")
+            older = self.path.with_name(f"{self.path.name}.{number}")
             if older.exists():
-                older.replace(self._path.with_name(f"{older.name}.damaged-{int(time.time())}"))
+                older.replace(self.path.with_name(f"{older.name}.damaged-{int(time.time())}"))
         self.head = (0, GENESIS)
         self.note(_about("the trail before this one was damaged"))
 
@@ -136,7 +136,7 @@ class Trail:
 
     def _durable(self, data: bytes) -> None:
         """All of it, or nothing stays. Raises OSError."""
-        with open(self._path, "ab", buffering=0, opener=_only_ours) as file:
+        with open(self.path, "ab", buffering=0, opener=_only_ours) as file:
             size = file.seek(0, os.SEEK_END)
             try:
                 written = file.write(data)
@@ -149,12 +149,12 @@ class Trail:
                 raise OSError(0, "the disk took a part only")
 
     def _rotate(self) -> None:
-        if not self._path.exists() or self._path.stat().st_size < FILE_BYTES_MAX:
+        if not self.path.exists() or self.path.stat().st_size < FILE_BYTES_MAX:
             return
         for number in range(FILES_KEPT, 0, -1):
-            source = self._path if number == 1 else self._path.with_name(f"{self._path.name}.{number - 1}")
+            source = self.path if number == 1 else self.path.with_name(f"{self.path.name}.{number - 1}")
             if source.exists():
-                source.replace(self._path.with_name(f"{self._path.name}.{number}"))
+                source.replace(self.path.with_name(f"{self.path.name}.{number}"))
 
 
 def _only_ours(path: str, flags: int) -> int:

@@ -7,6 +7,7 @@ import contextlib
 import structlog
 
 from hamail.audit.entry import Fact
+from hamail.audit.reading import goes_on_from
 from hamail.audit.trail import Trail
 from hamail.daemon.shell import Shell, wall_ms
 from hamail.model import commands as c
@@ -24,6 +25,7 @@ class AuditKeeper:
         self._shell = shell
         self.trail = trail
         self._reported = 0
+        self._compared = False  # with what the cluster knew of it before this start
         self._task: asyncio.Task[None] | None = None
         shell.machine.heard = self.decided
 
@@ -66,7 +68,22 @@ class AuditKeeper:
             await asyncio.sleep(REPORT_EVERY_S)
             sequence, digest = self.trail.head
             if sequence != self._reported and self._shell.consensus is not None and not self._shell.engine.problem:
-                self._report(sequence, digest, anew=False)
+                self._report(sequence, digest, anew=not self._compared and not await self._as_known())
+                self._compared = True
+
+    async def _as_known(self) -> bool:
+        """While hamaild was not running, somebody may have written the trail anew, and as long as it was."""
+        known = self._shell.engine.state.audit.get(self._shell.engine.me)
+        if known is None:
+            return True
+        try:
+            same = await asyncio.to_thread(goes_on_from, self.trail.path, known.sequence, known.digest)
+        except OSError as error:
+            log.warning("the audit trail cannot be read", error=str(error))
+            return True  # it is not taken for changed; the next report says how far it goes
+        if not same:
+            log.warning("the audit trail of this node is not the one that the cluster knows", entry=known.sequence)
+        return same
 
     def _report(self, sequence: int, digest: str, *, anew: bool) -> None:
         def done(outcome: object) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -15,6 +16,9 @@ from hamail.audit.reading import NAME, Damaged, entries, files, verify
 from hamail.audit.trail import Trail
 from hamail.cli.main import cli
 from hamail.control.audited import FORBIDDEN_MAX, Audited
+from hamail.daemon import audit_keeper
+from hamail.daemon.audit_keeper import AuditKeeper
+from hamail.model.practice import AuditHead
 
 
 def fact(number: int) -> Fact:
@@ -108,6 +112,38 @@ def test_every_way_to_tamper_is_found(tmp_path: Path, tamper, number: int, says:
     tamper(tmp_path, number)
     with pytest.raises(Damaged, match=says):
         verify(tmp_path / NAME, *head)
+
+
+async def test_a_trail_that_was_rewritten_meanwhile_begins_anew_for_all_to_see(tmp_path: Path, monkeypatch) -> None:
+    """As long as before and whole in itself: only what the cluster knows shows it. The event log then says it."""
+    monkeypatch.setattr(audit_keeper, "REPORT_EVERY_S", 0.01)
+
+    async def reported(trail: Trail, known: AuditHead) -> list[bool]:
+        said: list[bool] = []
+        engine = SimpleNamespace(me="n1", problem="", state=SimpleNamespace(audit={"n1": known}))
+        shell = SimpleNamespace(
+            engine=engine,
+            consensus=True,
+            machine=SimpleNamespace(heard=None),
+            propose=lambda command, _done: said.append(command.anew),
+        )
+        keeper = AuditKeeper(shell, trail)  # type: ignore[arg-type]
+        keeper.start()
+        async with asyncio.timeout(5):
+            while len(said) < 2:
+                await asyncio.sleep(0.01)
+        await keeper.stop()
+        return said
+
+    (tmp_path / "true").mkdir()
+    (tmp_path / "false").mkdir()
+    first, other = written(tmp_path / "true"), written(tmp_path / "false", begin=50)
+    known = AuditHead(sequence=first.head[0], digest=first.head[1], at_ms=0)
+    assert other.head[0] == known.sequence
+    for folder, anew in (("true", False), ("false", True)):
+        trail = Trail(tmp_path / folder / NAME, "n1", print)
+        trail.take_up()
+        assert (await reported(trail, known))[:2] == [anew, False], folder
 
 
 def test_rotation_keeps_the_chain_and_the_number_of_files(tmp_path: Path, monkeypatch) -> None:
