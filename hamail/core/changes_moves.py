@@ -1,6 +1,7 @@
 """What an operator's orders about moves do to the replicated state: failover, scheduled moves, cancelling."""
 
 from hamail.core.changes_groups import doubt
+from hamail.core.changes_nodes import known
 from hamail.core.changes_orders import may_receive, order_words, request_move
 from hamail.core.draft import Draft, Rejected
 from hamail.core.outcome import ASKED_AWAY
@@ -53,8 +54,12 @@ def schedule_move(d: Draft, command: c.ScheduleMove) -> None:
     name, target = command.group, command.target
     if name not in d.spec.groups:
         raise Rejected(f"there is no group {name}")
-    if target is not None and (target not in d.spec.groups[name].nodes or d.spec.nodes[target].witness):
-        raise Rejected(f"{target} may not own {name}")
+    if target is not None:
+        if target not in d.spec.groups[name].nodes:
+            raise Rejected(f"{target} may not own {name}")
+        known(d, target)
+        if d.spec.nodes[target].witness:
+            raise Rejected(f"{target} may not own {name}")
     if not command.at_ms < command.due_ms <= command.at_ms + AHEAD_MS_MAX:
         raise Rejected(f"{clock(command.due_ms)} is not within the next {AHEAD_MS_MAX // 86_400_000} days")
     if len(d.scheduled) >= SCHEDULED_MAX:

@@ -157,6 +157,9 @@ def apply_config(d: Draft, command: c.ApplyConfig) -> None:
         raise Rejected(f"the configuration is at revision {current.revision}, not {command.expected_revision}")
     if unusable := problems(command.spec.detection_ms, command.spec.watchdog_timeout_s):
         raise Rejected("; ".join(unusable))
+    for name, group in command.spec.groups.items():  # no parser lets that through; who forges one must stop nobody
+        if not group.nodes or not set(group.nodes) <= set(command.spec.nodes):
+            raise Rejected(f"the nodes of {name} are not nodes of the cluster, or there is none")
     if current.revision:
         _check_change(d, command.spec)
         d.revisions = keep_revisions((*d.revisions, current))

@@ -377,3 +377,18 @@ def test_a_long_word_of_a_peer_keeps_no_decision_out_of_the_log():
     found = coordinator.decide(began(), facts(n2=NodeFacts(alive=True, detail=long)), T)
     assert [type(x) for x in found] == [c.Grant]
     assert all(len(words) < 1000 for words in found[0].basis.facts.values())
+
+
+@pytest.mark.parametrize("nodes", [(), ("n1", "ghost")])
+def test_a_configuration_whose_groups_name_no_nodes_of_the_cluster_is_refused(nodes):
+    """No parser lets it through; forged by a member it made apply raise on every node, for instance in ScheduleMove."""
+    spec = cluster()
+    spec = replace(spec, groups={"mail": replace(spec.groups["mail"], nodes=nodes)})
+    assert "not nodes of the cluster" in refused(
+        began(), c.ApplyConfig(at_ms=0, spec=spec, source="", expected_revision=1)
+    )
+    state = replace(began(), spec=spec)
+    assert refused(state, c.ScheduleMove(at_ms=0, group="mail", target="ghost", due_ms=1)) in (
+        "there is no node ghost",
+        "ghost may not own mail",
+    )
