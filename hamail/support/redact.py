@@ -13,11 +13,13 @@ GONE = "(redacted)"
 VALUE_CHARS_MIN = 4  # a shorter "secret" would tear holes into every text
 _NAME = (
     r"[A-Za-z0-9_.\-]*"
-    r"(?:passw(?:or)?d|passphrase|secret|token|api_?key|private_?key|credential|authorization)[A-Za-z0-9_\-]*"
+    r"(?:passw(?:or)?d|passphrase|secret|token|api_?key|private_?key|credential|authorization"
+    r"|pwd|community|pass(?![A-Za-z]))[A-Za-z0-9_\-]*"
 )
 # key = "value", key: value, "key": "value", key=value; names of files that hold secrets are no secrets
 _PAIR = re.compile(
-    rf"(?P<head>[\"']?\b{_NAME}[\"']?\s*[=:]\s*)(?P<value>\"[^\"\n]*\"|'[^'\n]*'|[^\s,;}}\]]+)", re.IGNORECASE
+    rf"(?P<head>[\"']?\b{_NAME}[\"']?\s*[=:]\s*)(?P<value>\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'|(?:null|true|false|\d+)(?=,\")|[^\s}}\]]+)",
+    re.IGNORECASE,
 )
 _NOTHING = frozenset({"", "{", "{}", "[]", "true", "false", "null"})
 _FILE_VALUE = re.compile(r"^[\"']?/[\w./@-]+[\"']?$")
