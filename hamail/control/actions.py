@@ -111,6 +111,7 @@ class Actions:
                 actor=actor(request),
                 reason=body.reason,
                 on=body.on,
+                since=-1 if body.on else self._backend.state().maintenance.since,
                 until_ms=end_ms(now_ms, body.for_ms) if body.on else 0,
             )
 
@@ -120,9 +121,15 @@ class Actions:
         body = await read(request, api.ClearRequest)
 
         def prepare(order: RequestId) -> AnyCommand:
-            group = known_group(self._backend.state(), body.group)
+            state = self._backend.state()
+            group = known_group(state, body.group)
             return commands.Clear(
-                at_ms=self._backend.now_ms(), request=order, actor=actor(request), reason=body.reason, group=group
+                at_ms=self._backend.now_ms(),
+                request=order,
+                actor=actor(request),
+                reason=body.reason,
+                group=group,
+                epoch=state.group(group).epoch,
             )
 
         return await self._order(request, body, prepare)

@@ -104,6 +104,8 @@ def set_maintenance(d: Draft, command: c.SetMaintenance) -> None:
         end = f"until {clock(command.until_ms)}" if command.until_ms else "until somebody ends it"
         d.event("maintenance", f"Maintenance stays on {end}.", actor=command.actor, reason=command.reason)
         return
+    if not command.on and d.maintenance.on and command.since not in (-1, d.maintenance.since):
+        raise Rejected("maintenance was ended and begun anew since that was asked for")
     if d.maintenance.on == command.on:
         raise Rejected(f"maintenance is already {'on' if command.on else 'off'}")
     if command.on and any(g.phase not in (Phase.IDLE, Phase.ACTIVE) for _, g in d.groups()):
@@ -140,6 +142,8 @@ def clear(d: Draft, command: c.Clear) -> None:
     if name not in d.spec.groups:
         raise Rejected(f"there is no group {name}")
     g = d.group(name)
+    if command.epoch not in (-1, g.epoch):
+        raise Rejected(f"{name} has moved since that was asked for: look at it again")
     d.set_group(name, failed_on=(), retries=0, failovers=(), failures=(), restarts=(), pardoned=False)
     if g.phase is not Phase.ACTIVE:
         d.set_group(name, trigger=Trigger.CLEARED)

@@ -79,9 +79,7 @@ class DaemonBackend:
             node=self._engine.me,
             at_ms=wall_ms(),
             coordinator=self._shell.health().leader,
-            state=replace(
-                state, events=(), requests=(), moves=state.moves[-MOVES_TOLD:], config=config, revisions=()
-            ),
+            state=replace(state, events=(), requests=(), moves=state.moves[-MOVES_TOLD:], config=config, revisions=()),
             heard=facts.nodes,
             retry_in_ms=facts.retry_in_ms,
             behind_ms=facts.behind_ms,

@@ -84,9 +84,7 @@ class Executor:
         agents = Agents(settings.agent_dirs, processes, sets, settings.policy)
         self._tools = Tools(processes, sets, agents)
         self._fences = Fences(processes, sets, self.tell, settings.policy)
-        self._practice = Practice(
-            settings.policy, agents, processes, sets, self._fences, self._find_held, self.tell
-        )
+        self._practice = Practice(settings.policy, agents, processes, sets, self._fences, self._find_held, self.tell)
         self._gatherer = Gatherer(settings.policy, self.tell)
         self._incarnation = Incarnation(boot_id=ledger.page.boot_id, executor_id=uuid.uuid4().hex)
         self._cluster = ""

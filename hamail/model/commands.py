@@ -249,7 +249,10 @@ class SetStandby(Command, frozen=True, kw_only=True, tag="set_standby"):
 
 
 class SetMaintenance(Command, frozen=True, kw_only=True, tag="set_maintenance"):
+    """`since`: what is to end began there; committed late, it must not end a later one. -1: not said."""
+
     on: bool
+    since: LogIndex = -1
     until_ms: int = 0  # 0: until somebody ends it
 
 
@@ -262,9 +265,13 @@ class AckMaintenance(Command, frozen=True, kw_only=True, tag="ack_maintenance"):
 
 
 class Clear(Command, frozen=True, kw_only=True, tag="clear"):
-    """Forget failures of a group (what its failure policy counts, failed fences of its owner) and try again."""
+    """Forget failures of a group (what its failure policy counts, failed fences of its owner) and try again.
+
+    `epoch`: for which they are forgotten; committed late, it says nothing of a later one. -1: not said.
+    """
 
     group: GroupName
+    epoch: Epoch = -1
 
 
 class Retry(Command, frozen=True, kw_only=True, tag="retry"):

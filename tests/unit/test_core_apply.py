@@ -300,6 +300,24 @@ def test_a_word_that_comes_late_says_nothing_of_a_later_life():
     assert not outcome.accepted and "joined again" in outcome.reasons[0] and later.group("mail") == state.group("mail")
 
 
+def test_an_end_of_maintenance_that_comes_late_does_not_end_a_later_one():
+    """It hung, maintenance was ended by another one and begun anew: people are at work again."""
+    on, off = c.SetMaintenance(at_ms=0, on=True), c.SetMaintenance(at_ms=0, on=False)
+    first = run(active(), on, start=20)
+    late = replace(off, since=first.maintenance.since)
+    assert apply(first, 21, late)[1].accepted
+    again = run(first, off, on, start=21)
+    after, outcome = apply(again, 30, late)
+    assert not outcome.accepted and after.maintenance == again.maintenance
+
+
+def test_a_clear_that_comes_late_says_nothing_of_a_later_epoch():
+    """It would have let an owner back from which somebody has ordered the group away by force."""
+    g = active().group("mail")
+    assert apply(active(), 20, c.Clear(at_ms=0, group="mail", epoch=g.epoch))[1].accepted
+    assert not apply(active(), 20, c.Clear(at_ms=0, group="mail", epoch=g.epoch - 1))[1].accepted
+
+
 def test_config_does_not_change_under_a_move():
     state = run(active(), LOST, start=20)
     loose = cluster(requires=Requirement.LEASE)

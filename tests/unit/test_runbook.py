@@ -83,9 +83,7 @@ def test_manual_takeover_has_this_cluster_s_commands_in_the_order_of_the_start(s
         return next(n for n, command in enumerate(said) if text in command)
 
     assert place("systemctl stop hamail-executor") < place("fence_apc") < place("mount -t ext4 /dev/sdb1 /srv/mail")
-    assert (
-        place("mount -t ext4") < place("systemctl start dovecot.service") < place("ip address add 192.0.2.100")
-    )
+    assert place("mount -t ext4") < place("systemctl start dovecot.service") < place("ip address add 192.0.2.100")
     assert place("mount -t ext4") < place("postfix@-.service")
     assert "OCF_RESKEY_pgdata='/srv/mail/pg data' /usr/lib/ocf/resource.d/heartbeat/pgsql start" in said[place("pgsql")]
     assert "lost" in by_hand.danger
