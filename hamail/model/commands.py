@@ -171,8 +171,7 @@ class FenceDone(Command, frozen=True, kw_only=True, tag="fence_done"):
 class FenceConfirmed(Command, frozen=True, kw_only=True, tag="fence_confirmed"):
     """An operator vouches, by typing its name, that the node is off.
 
-    `life`: the entry with which the life that was looked at began, or its last one ended. It may take long until this
-    is committed; whoever has joined since is not who was looked at. -1: from a version that did not say.
+    `life`: that of the node that was looked at; whoever has joined until this is committed is another. -1: not said.
     """
 
     target: NodeName
