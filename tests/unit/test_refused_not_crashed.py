@@ -10,7 +10,7 @@ from hamail.config import ConfigError, parse_cluster
 from hamail.consensus.journal import FILE, Journal, JournalError, initialise
 from hamail.consensus.memory_disk import MemoryDisk
 from hamail.consensus.records import HEADER, Identity, batch
-from hamail.control.client import Failed, Invalid, OutcomeUnknown, _error, _part, _tame
+from hamail.control.client import Failed, Invalid, OutcomeUnknown, _error, _tame, part
 from hamail.daemon.barred import _MAGIC, BarredError, BarredFile
 from hamail.executor.ledger import Ledger
 from hamail.executor.metadata import parse
@@ -93,7 +93,7 @@ def test_words_of_a_command_line_that_are_no_text():
 
     with pytest.raises(Invalid, match="not UTF-8"):
         ControlClient("/nowhere").check_move("ma\udcff")
-    assert _part("ma\udcff") == "ma%3F"
+    assert part("ma\udcff") == "ma%3F"
 
 
 @pytest.mark.parametrize(
