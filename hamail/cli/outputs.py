@@ -222,6 +222,10 @@ class RenewalDocument(Struct, frozen=True, kw_only=True):
 
 
 class DrillDocument(DrillReport, frozen=True, kw_only=True):
+    verdict: str
+    rto_ms: int | None
+    rpo: int | None
+    deviations: tuple[str, ...]  # type: ignore[assignment]  # worked out there, told here
     folder: str = ""
 
 
