@@ -1,6 +1,5 @@
 """`hamailctl probe`: what clients see, measured from this machine. Needs no hamaild."""
 
-import asyncio
 import contextlib
 import signal
 import sys
@@ -71,6 +70,8 @@ def probe(
     Says when it was out and for how long, and whether a mail that was acknowledged is lost. Ends with 1 when mail was
     lost or a door did not answer at the end.
     """
+    import asyncio
+
     from hamail.probe.prober import Plan, Prober
     from hamail.probe.records import Writer
 
@@ -99,6 +100,8 @@ def probe(
 
 
 async def _run(make: "Callable[[], Prober]") -> "Prober":
+    import asyncio
+
     prober = make()  # in the loop, where its events belong
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, prober.stop)
