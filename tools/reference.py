@@ -163,7 +163,14 @@ def commands(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[t
 
 
 def help_of(words: tuple[str, ...], command: click.Command) -> str:
-    context = click.Context(command, info_name=" ".join(words), max_content_width=WIDTH, terminal_width=WIDTH)
+    command._help_option = None  # click keeps the one that it made for another context
+    context = click.Context(
+        command,
+        info_name=" ".join(words),
+        max_content_width=WIDTH,
+        terminal_width=WIDTH,
+        help_option_names=["-h", "--help"],
+    )
     return command.get_help(context)
 
 

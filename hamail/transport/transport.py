@@ -243,6 +243,7 @@ class Transport:
     def _supersede(self, channel: Channel, host: str, found: Identity) -> None:
         peer = found.node
         incoming = self._incoming[peer]
+        welcomed = channel.write(WELCOME)  # before the old one ends: who renews its link then has no time without one
         if incoming.channel is not None:
             # Before anything of the new connection is read: nothing of the old one may come in between.
             incoming.channel.close(f"superseded by a new connection from {host}")
@@ -252,7 +253,7 @@ class Transport:
         incoming.expires = found.expires
         channel.on_data = partial(self._receive, peer, incoming)
         channel.on_closed = partial(self._hung_up, peer, host, incoming)
-        if channel.write(WELCOME):
+        if welcomed:
             self._dialers[peer].peer_is_there()
 
     def _receive(self, peer: NodeName, incoming: _Incoming, channel: Channel, data: bytes) -> None:

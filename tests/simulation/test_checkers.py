@@ -20,10 +20,10 @@ from hamail.simulation.storage import DAMAGED
 from hamail.simulation.world import World
 
 
-def running(requires=Requirement.FENCING, *, watchdogs=(), levels=1, groups=("mail",)):
+def running(requires=Requirement.FENCING, *, watchdogs=(), levels=1, groups=("mail",), **more):
     """A cluster that serves: n1 owns."""
     levels = levels if requires is Requirement.FENCING else 0
-    world = World(cluster(requires=requires, levels=levels, groups=groups), watchdogs=frozenset(watchdogs))
+    world = World(cluster(requires=requires, levels=levels, groups=groups, **more), watchdogs=frozenset(watchdogs))
     world.start_all()
     for group in groups:
         liveness.comes_up(world, group)
@@ -576,7 +576,7 @@ def test_l8_every_order_is_answered():
 
 
 def test_l9_nothing_grows():
-    world = running()
+    world = running(failovers=(), quarantine=None)
 
     def a_day():
         for _ in range(12):

@@ -221,12 +221,12 @@ def new_life_leaves_what_ran(m):
 
 
 MUTANTS = [
-    Mutant("dead_man_on_the_wrong_clock", "Deadlines count time in suspend.", wrong_clock, hunt, quick=(7,)),
+    Mutant("dead_man_on_the_wrong_clock", "Deadlines count time in suspend.", wrong_clock, hunt, quick=(10,)),
     Mutant("extend_under_any_epoch", "Only the held epoch is extended.", any_epoch_extends, hunt_attacked),
     Mutant(
-        "stop_not_verified", "A stop is verified whatever the agent's exit code.", no_verification, hunt, quick=(1,)
+        "stop_not_verified", "A stop is verified whatever the agent's exit code.", no_verification, hunt, quick=(5,)
     ),
-    Mutant("start_is_believed", "A start is verified whatever it says.", start_is_believed, hunt, quick=(1,)),
+    Mutant("start_is_believed", "A start is verified whatever it says.", start_is_believed, hunt, quick=(5,)),
     Mutant(
         "failed_stop_is_stopped", "A failed or timed-out stop is not stopped.", failed_stop_is_stopped, hunt, quick=(1,)
     ),
@@ -236,7 +236,7 @@ MUTANTS = [
         "Whatever an agent leaves is killed.",
         only_the_main_process_is_killed,
         hunt,
-        quick=(7,),
+        quick=(13,),
     ),
     Mutant("fed_while_overdue", "The watchdog starves once a group is overdue.", fed_while_overdue, hunt_overdue),
     Mutant("stop_order_forward", "Nothing is stopped under what stands on it.", stopped_in_start_order, hunt),
@@ -271,7 +271,12 @@ MUTANTS = [
         quick=(5,),
     ),
     Mutant(
-        "hung_agent_holds_up_all", "A hung agent holds up only its own group.", one_at_a_time, hunt_isolated, quick=(5,)
+        "hung_agent_holds_up_all",
+        "A hung agent holds up only its own group.",
+        one_at_a_time,
+        hunt_isolated,
+        seeds_max=150,
+        quick=(99,),
     ),
     Mutant(
         "maintenance_not_hands_off",
