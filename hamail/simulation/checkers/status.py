@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from hamail.simulation.machine import Machine
 
 EVERY_NS = 500_000_000
+SLOW_EVERY_NS = 2_000_000_000  # where nodes are missed after SLOW_MS or more
+SLOW_MS = 10_000
 GRACE_NS = 2_000_000_000
 
 
@@ -29,7 +31,8 @@ class Status:
 
     def sample(self) -> None:
         now_ns = self._c.world.now_ns
-        self.due_ns = now_ns + EVERY_NS
+        slow = self._c.world.spec.detection_ms >= SLOW_MS
+        self.due_ns = now_ns + (SLOW_EVERY_NS if slow else EVERY_NS)
         wrong: dict[tuple[NodeName, GroupName, str], int] = {}
         for machine in self._c.world.machines.values():
             for group, what in self._contradictions(machine):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from hamail.simulation.agenda import MS
 from hamail.simulation.logs.malicious import MaliciousLog
-from hamail.simulation.logs.perfect import PerfectLog
+from hamail.simulation.logs.perfect import LOOK_MS, SLOW_LOOK_MS, SLOW_MS, PerfectLog
 from hamail.simulation.logs.port import Log
 from hamail.simulation.logs.raft import RaftLog
 
@@ -25,5 +25,6 @@ def build(kind: LogKind, world: "World") -> Log:
             lambda: world.now_ns / MS,
             rng,
             world.committed,
+            SLOW_LOOK_MS if world.spec.detection_ms >= SLOW_MS else LOOK_MS,
         )
     return RaftLog(world, rng) if kind == "raft" else MaliciousLog(world, rng)

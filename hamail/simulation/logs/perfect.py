@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Told = Callable[[LogIndex | Unknown], None]
 
 LOOK_MS = 50
+SLOW_LOOK_MS = 250  # where nodes are missed after SLOW_MS or more: an election is then a moment
+SLOW_MS = 10_000
 FALLBACK_MS = 600
 ELECTION_MS = (300, 600)
 COMMIT_MS = (4, 12)
@@ -43,7 +45,9 @@ class PerfectLog:
         now_ms: Callable[[], float],
         rng: random.Random,
         committed: Committed,
+        look_ms: int = LOOK_MS,
     ) -> None:
+        self._look_ms = look_ms
         self._machines = machines
         self._reaches = reaches
         self._after_ms = after_ms
@@ -93,7 +97,7 @@ class PerfectLog:
         return self._machines[name].votes and len(self._circle(name)) * 2 > len(self._machines)
 
     def _look(self) -> None:
-        self._after_ms(LOOK_MS, self._look)
+        self._after_ms(self._look_ms, self._look)
         if self._all_is_well():
             return
         now = self._now_ms()
