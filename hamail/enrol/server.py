@@ -53,7 +53,7 @@ class Server:
         self._guess_pause_s = guess_pause_s
         self._hosts: Counter[str] = Counter()
         self._log = structlog.get_logger("hamail.issuer")
-        self._idle_since_s = 0.0
+        self._idle_since_s: float | None = None  # not serving yet
         self._loaded: tuple[str, ...] = ()
         self._load()
 
@@ -81,7 +81,9 @@ class Server:
 
     def idle_s(self) -> float:
         """For how long nobody has been connected."""
-        return 0.0 if self._hosts.total() else asyncio.get_running_loop().time() - self._idle_since_s
+        if self._hosts.total() or self._idle_since_s is None:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._idle_since_s
 
     async def _connection(self, connection: socket.socket, host: str) -> None:
         try:

@@ -1,12 +1,14 @@
 """hamailctl doctor on real nodes: a healthy cluster has no failure, and what is broken is named with its remedy."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from hamail.executor.gather import FRESH_S
 from tests.cluster.world import World
 from tests.lab.pdu import Mode
 
@@ -29,6 +31,7 @@ def standby(world: World) -> str:
 @contextmanager
 def broken(world: World, node: str, how: str, back: str) -> Iterator[None]:
     world.nodes[node].run(how)
+    time.sleep(FRESH_S + 0.2)  # a node that is asked again at once tells the same again
     try:
         yield
     finally:

@@ -57,7 +57,7 @@ def test_a_drill_reports_what_clients_saw(world: World, name: str) -> None:
     fault = min(a.started for a in seen if not a.ok) if any(not a.ok for a in seen) else ended
     longest = max(outage(seen, service, fault - 1).ms for service in ("smtp", "imap"))
     assert abs(report["rto_ms"] - longest) <= SLACK_MS, "another probe, on another machine, saw the same"
-    assert report["rpo"] == 0 and report["mails"]["read"] and report["mails"]["acknowledged"] > 5
+    assert report["rpo"] == 0 and report["mails"]["read"] and report["mails"]["acknowledged"] > 3
     assert sum(report["sessions_dropped"].values()) == sum(report["sessions_held"].values()) > 0
     page = (folder / "report.html").read_text()
     assert "<svg" in page and "http" not in page.replace("http://www.w3.org/2000/svg", ""), "it needs nothing else"

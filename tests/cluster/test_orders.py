@@ -56,7 +56,7 @@ def test_restart_in_place(world: World) -> None:
     world.ctl(active, "maintenance on")
     refused = world.ctl(active, "restart mail postfix --yes", code=3)
     assert "in maintenance" in refused.stderr
-    world.ctl(active, "maintenance off")
+    world.ctl(active, "maintenance off --yes")
 
 
 def test_a_move_under_way_is_turned_back(world: World) -> None:

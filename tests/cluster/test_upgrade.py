@@ -24,7 +24,7 @@ def test_executor_upgraded_in_maintenance(world: World) -> None:
     world.never(lambda: not world.holds(active), WATCHED_S, "stopped in spite of maintenance")
     assert not world.holds(other(active))
     assert world.epoch() == epoch
-    world.ctl(other(active), "maintenance off")
+    world.ctl(other(active), "maintenance off --yes")
     world.until(lambda: world.active and world.epoch() > epoch, PAUSE_S, "the new executor has the group")
     world.wait_healthy(30)
     assert generations == {node: world.nodes[node].generation for node in generations}, "somebody was fenced"

@@ -236,7 +236,8 @@ class Node:
         self.mount_root()
         self.switch.attach(self.name)
         generation = self.generation + 1
-        (self.folder / "generation").write_text(str(generation))
+        (self.folder / "generation.new").write_text(str(generation))
+        (self.folder / "generation.new").rename(self.folder / "generation")  # others read it at any moment
         binds = []
         if self.image is not None:
             file = self._serve("lun", self.path, ["tests.lab.lun", str(self.folder / "lun"), str(self.image)])
