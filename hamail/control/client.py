@@ -1,5 +1,6 @@
 """A small synchronous client of the control API. Every error says whether the thing was surely not done."""
 
+import contextlib
 import errno
 import http.client
 import re
@@ -256,7 +257,10 @@ class ControlClient:
     ) -> None:
         try:
             connection.request(method, path, body=raw or None, headers={"Content-Type": "application/json"})
-        except OSError as error:  # hamaild acts on whole requests only
+        except OSError as error:  # hamaild acts on whole requests only; it may have said why it takes none
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                said = connection.getresponse()
+                raise _error(said.status, _tame(said.read(ANSWER_BYTES_MAX)), request) from error
             raise SurelyNotDone(
                 f"hamaild hung up before it had the whole request ({error})", request=request
             ) from error

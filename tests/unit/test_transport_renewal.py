@@ -16,7 +16,11 @@ from hamail.transport import CertificateError, Certificates
 
 PORTS = {"n1": 17471, "n2": 17471}
 AT_A_CHANGE = 1  # messages: the end of the old connection may be seen a moment before the welcome on the new one
-NOW_MS = int(datetime.now(UTC).timestamp() * 1000)
+
+
+def now_ms() -> int:
+    """At the moment: certificates are made by each test."""
+    return int(datetime.now(UTC).timestamp() * 1000)
 
 
 @pytest.fixture
@@ -67,7 +71,7 @@ async def test_renewed_without_a_gap(pki: Path) -> None:
         watch = watched(one, pki)
         watch.start(one.transport.read_again().own)
         old = expires(two, "n1")
-        assert any("n1 expires in 39 days" in w for w in watch.warnings(NOW_MS))
+        assert any("n1 expires in 39 days" in w for w in watch.warnings(now_ms()))
         talk = Talk(one, two)
         renew(pki, "n1")
         await until(lambda: expires(two, "n1") != old)
@@ -77,8 +81,8 @@ async def test_renewed_without_a_gap(pki: Path) -> None:
         for node, peer in ((one, "n2"), (two, "n1")):
             heard = node.nonces(peer)
             assert heard == sorted(set(heard)) and heard[-1] > heard[0]
-        assert not any("n1 expires" in w for w in watch.warnings(NOW_MS))
-        assert any("n2 expires in 39 days" in w for w in watch.warnings(NOW_MS)), "the other one has not renewed"
+        assert not any("n1 expires" in w for w in watch.warnings(now_ms()))
+        assert any("n2 expires in 39 days" in w for w in watch.warnings(now_ms())), "the other one has not renewed"
         await watch.stop()
 
 
@@ -151,7 +155,7 @@ async def test_the_status_warns_of_what_ends_soon(pki: Path, days: int, said: st
         from msgspec.structs import replace
 
         watch.start(replace(own, expires=day))
-        (warning,) = watch.warnings(NOW_MS)
+        (warning,) = watch.warnings(now_ms())
         assert said in warning and "hamailctl pki" in warning
-        assert watch.warnings(NOW_MS - 100 * 86_400_000) == ()
+        assert watch.warnings(now_ms() - 100 * 86_400_000) == ()
         await watch.stop()
