@@ -12,7 +12,7 @@ from tests.lab.cluster import WITNESS
 from tests.lab.instruments import other
 from tests.lab.probe import NS_PER_MS, Attempt, outage
 
-MAIL = "--to user1@example.test --user user1@example.test --password-file /root/pw --plain --mail-every 500ms"
+MAIL = "--to user1@example.test --user user1@example.test --password-file /root/pw --plain --mail-every 250ms"
 SLACK_MS = 80  # one pace of each probe, and what a busy machine adds
 
 
@@ -57,7 +57,7 @@ def test_a_drill_reports_what_clients_saw(world: World, name: str) -> None:
     fault = min(a.started for a in seen if not a.ok) if any(not a.ok for a in seen) else ended
     longest = max(outage(seen, service, fault - 1).ms for service in ("smtp", "imap"))
     assert abs(report["rto_ms"] - longest) <= SLACK_MS, "another probe, on another machine, saw the same"
-    assert report["rpo"] == 0 and report["mails"]["read"] and report["mails"]["acknowledged"] > 3
+    assert report["rpo"] == 0 and report["mails"]["read"] and report["mails"]["acknowledged"] > 5
     assert sum(report["sessions_dropped"].values()) == sum(report["sessions_held"].values()) > 0
     page = (folder / "report.html").read_text()
     assert "<svg" in page and "http" not in page.replace("http://www.w3.org/2000/svg", ""), "it needs nothing else"
