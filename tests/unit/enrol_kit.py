@@ -86,9 +86,11 @@ class Room:
             started.set()
 
         def loop() -> None:
+            # One run of the loop only: a stop that comes while a first run ends would be lost to the second.
             asyncio.set_event_loop(self._loop)
-            self._loop.run_until_complete(run())
+            starting = self._loop.create_task(run())
             self._loop.run_forever()
+            assert starting.done()
 
         self._thread = threading.Thread(target=loop, daemon=True)
         self._thread.start()
