@@ -4,6 +4,7 @@ Two ways to be believed, and no third: the secret of an open token (to become th
 certificate of a node (to renew that certificate).
 """
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,9 +36,9 @@ from hamail.enrol.messages import (
 from hamail.enrol.tokens import OpenToken, TokenRefused, Tokens
 from hamail.model.ids import NodeName
 from hamail.model.spec import ClusterSpec
-from hamail.pki.authority import public_pem, sign_node
+from hamail.pki.authority import public_pem
 from hamail.pki.files import PkiError
-from hamail.pki.keep import Holding, Keep, Phase, fingerprint
+from hamail.pki.keep import Holding, Keep, Phase, Standing, fingerprint
 from hamail.pki.request import requested_key
 
 NODE_DAYS = 730  # of a certificate that renews itself
@@ -52,9 +53,10 @@ SECRETS_FOLDER = Path("/etc/hamail/secrets")
 class NotNow(Exception):
     """A refusal: the sentence, and what to do next."""
 
-    def __init__(self, reason: str, hint: str = "", *, slow: bool = False) -> None:
+    def __init__(self, reason: str, hint: str = "", *, slow: bool = False, alarm: str = "") -> None:
+        """`alarm`: what the audit calls it, when it is more than a refusal."""
         super().__init__(reason)
-        self.reason, self.hint, self.slow = reason, hint, slow
+        self.reason, self.hint, self.slow, self.alarm = reason, hint, slow, alarm
 
 
 class Peer:
@@ -82,7 +84,7 @@ class Issuer:
         self._now_ns = now_ns
         self._wall = wall
         self._refusals_minute = -1
-        self._refusals = 0
+        self._refusals: Counter[str] = Counter()
 
     def answer(self, request: Request, peer: Peer) -> tuple[Answer, bool]:
         """The answer, and whether it is to be given slowly (somebody may be guessing). Raises OSError, PkiError."""
@@ -93,19 +95,21 @@ class Issuer:
             hint = "On the first node: hamailctl token create"
             return Refused(reason=str(error), hint=hint), True
         except NotNow as error:
-            self._refused("refused", host=peer.host, node=peer.node, reason=error.reason)
+            next_step = error.hint if error.alarm else ""
+            what = error.alarm or "refused"
+            self._refused(what, host=peer.host, node=peer.node, reason=error.reason, next_step=next_step)
             return Refused(reason=error.reason, hint=error.hint), error.slow
 
     def _refused(self, what: str, **details: object) -> None:
         """Anybody can be refused: that must not push what was issued out of the audit's files."""
         minute = self._now_ns() // MINUTE_NS
         if minute != self._refusals_minute:
-            self._refusals_minute, self._refusals = minute, 0
-        self._refusals += 1
-        if self._refusals <= REFUSALS_PER_MINUTE:
+            self._refusals_minute, self._refusals = minute, Counter()
+        self._refusals[what] += 1  # each for itself: whoever is refused as a stranger must not drown an alarm
+        if self._refusals[what] <= REFUSALS_PER_MINUTE:
             self._audit.note(what, **details)
-        elif self._refusals == REFUSALS_PER_MINUTE + 1:
-            self._audit.note("refused", reason="so many that the rest of this minute is not taken down")
+        elif self._refusals[what] == REFUSALS_PER_MINUTE + 1:
+            self._audit.note(what, reason="so many that the rest of this minute is not taken down")
 
     def _answer(self, request: Request, peer: Peer) -> Answer:
         match request:
@@ -149,7 +153,7 @@ class Issuer:
             raise NotNow(str(error), "Nothing was issued. Try again: the token is still good.", slow=True) from error
         secrets = self._secrets(spec, request.node)
         self._tokens.use(token, request.node, request.request)
-        certificate = sign_node(self._keep.authority(), request.node, key, days=NODE_DAYS)
+        certificate = self._keep.certify(request.node, key, days=NODE_DAYS)
         self._audit.note(
             "issued",
             node=request.node,
@@ -259,7 +263,7 @@ class Issuer:
             key = requested_key(request.request, state.cluster, node)
         except PkiError as error:
             raise NotNow(str(error), slow=True) from error
-        certificate = sign_node(self._keep.authority(), node, key, days=NODE_DAYS)
+        certificate = self._keep.certify(node, key, days=NODE_DAYS)
         self._audit.note("renewed", node=node, host=peer.host, serial=f"{certificate.serial_number:x}")
         return Renewed(certificate=public_pem(certificate).decode(), authorities=self._keep.bundle())
 
@@ -272,7 +276,21 @@ class Issuer:
         spec, _ = self._spec()
         if peer.node not in spec.nodes:
             raise NotNow(f"{peer.node} is not a node of cluster {spec.name} any more")
+        self._require_newest(peer)
         return peer.node
+
+    def _require_newest(self, peer: Peer) -> None:
+        """A key that was copied is of use until the node's next certificate; or the node notices that it was copied."""
+        assert peer.certificate is not None
+        node, serial = peer.node, peer.certificate.serial_number
+        if self._keep.shown(node, serial, peer.host) is Standing.OLD:
+            raise NotNow(
+                f"this is an old certificate of {node} ({serial:x}): another one has taken its place",
+                f"Was {node} brought back from a backup? Then give it a new one, where the authority is kept:"
+                f" hamailctl token create --node {node}. If not, its key was copied: hamailctl pki revoke {node}",
+                slow=True,
+                alarm=f"someone uses an old certificate of {node}",
+            )
 
     def _spec(self) -> tuple[ClusterSpec, str]:
         try:

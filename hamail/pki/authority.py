@@ -5,6 +5,8 @@ Validity begins in 1970 on purpose: a machine whose clock battery is empty must 
 """
 
 import re
+import secrets
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
 from hamail.model.ids import CERTIFICATE_URI, ISSUER_URI, NAME_PATTERN, NodeName
+from hamail.model.serials import RANDOM_BITS, serial_of
 from hamail.pki.files import PUBLIC_MODE, SECRET_MODE, PkiError, make_folder, read, require_absent, write
 
 AUTHORITY_DAYS = 7300
@@ -47,7 +50,7 @@ def create_authority(directory: Path, cluster: str, *, days: int = AUTHORITY_DAY
     key = new_key()
     name = _subject(cluster, f"{cluster} cluster authority")
     builder = (
-        _builder(name, name, key.public_key(), days)
+        _builder(name, name, key.public_key(), days, x509.random_serial_number())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(authority=True), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
@@ -82,19 +85,26 @@ def issue(
     return out / NODE_CERTIFICATE
 
 
-def sign_node(authority: Authority, node: NodeName, key: ec.EllipticCurvePublicKey, *, days: int) -> x509.Certificate:
-    """A certificate that says: its holder is this node. Whoever calls this has made sure of it. Raises PkiError."""
+def sign_node(
+    authority: Authority, node: NodeName, key: ec.EllipticCurvePublicKey, *, days: int, number: int = 0
+) -> x509.Certificate:
+    """A certificate that says: its holder is this node. Whoever calls this has made sure of it. Raises PkiError.
+
+    `number`: see `serials`; 0: the seconds since 1970.
+    """
     require_name("node", node)
     uri = CERTIFICATE_URI.format(cluster=authority.cluster, node=node)
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    return _sign(authority, _subject(authority.cluster, node), uri, key, usages, days)
+    serial = serial_of(number or int(time.time()), secrets.randbits(RANDOM_BITS))
+    return _sign(authority, _subject(authority.cluster, node), uri, key, usages, days, serial)
 
 
 def sign_issuer(authority: Authority, key: ec.EllipticCurvePublicKey, *, days: int) -> x509.Certificate:
     """The certificate by which whoever keeps the authority is known to those who ask it. No node can show it."""
     uri = ISSUER_URI.format(cluster=authority.cluster)
     subject = _subject(authority.cluster, f"{authority.cluster} issuer")
-    return _sign(authority, subject, uri, key, [ExtendedKeyUsageOID.SERVER_AUTH], days)
+    serial = x509.random_serial_number()
+    return _sign(authority, subject, uri, key, [ExtendedKeyUsageOID.SERVER_AUTH], days, serial)
 
 
 def _sign(
@@ -104,10 +114,11 @@ def _sign(
     key: ec.EllipticCurvePublicKey,
     usages: list[x509.ObjectIdentifier],
     days: int,
+    serial: int,
 ) -> x509.Certificate:
     issuer_key = authority.key.public_key()
     return (
-        _builder(subject, authority.certificate.subject, key, days)
+        _builder(subject, authority.certificate.subject, key, days, serial)
         .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(authority=False), critical=True)
@@ -171,14 +182,14 @@ def _subject(cluster: str, name: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, days: int
+    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, days: int, serial: int
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(public_key)
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial)
         .not_valid_before(VALID_FROM)
         .not_valid_after(datetime.now(UTC) + timedelta(days=days))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)

@@ -7,20 +7,46 @@ A change of the authority goes in steps, and no step is taken before every node 
     changing     the second certifies; both are trusted, until every node has a certificate of the second
 """
 
+import contextlib
 import shutil
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Struct
+from msgspec.structs import replace
 
+from hamail.disk import DiskFile, RealDisk
 from hamail.model.ids import NodeName
-from hamail.pki.authority import AUTHORITY_DAYS, CA_CERTIFICATE, Authority, create_authority, load_authority, public_pem
+from hamail.pki.authority import (
+    AUTHORITY_DAYS,
+    CA_CERTIFICATE,
+    Authority,
+    create_authority,
+    load_authority,
+    public_pem,
+    sign_node,
+)
 from hamail.pki.files import SECRET_MODE, PkiError, make_folder, read, write
+from hamail.pki.line import Line
 
 STATE_FILE = "state.json"
+LOCK_FILE = "lock"  # the issuer and root's commands change the state, each in its own process
+LOCK_TRIES = 50
+LOCK_PAUSE_S = 0.1
+
+
+class Standing(StrEnum):
+    """What a genuine certificate of a node is worth to the issuer."""
+
+    GOOD = "good"
+    OLD = "old"  # another one has taken its place
 
 
 class Phase(StrEnum):
@@ -48,6 +74,8 @@ class State(Struct, frozen=True, kw_only=True):
     made: int = 1  # how many authorities there have been
     joined: tuple[NodeName, ...] = ()  # who has been set up to the end
     holdings: dict[NodeName, Holding] = {}
+    lines: dict[NodeName, Line] = {}  # a node that is missing was certified before there were lines
+    issued: int = 0  # the highest number that a certificate was issued with: see hamail.model.serials
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -57,8 +85,9 @@ def fingerprint(certificate: x509.Certificate) -> str:
 class Keep:
     """Every method may raise PkiError; what it was to change is then as before."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, wall: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.folder = folder
+        self._wall = wall
 
     def create(self, cluster: str, *, days: int = AUTHORITY_DAYS) -> None:
         if self.exists:
@@ -90,38 +119,62 @@ class Keep:
         return "".join(public_pem(certificate).decode() for certificate in self.trusted())
 
     def joined(self, node: NodeName) -> None:
-        state = self.state
-        if node not in state.joined:
-            self._save(msgspec.structs.replace(state, joined=(*state.joined, node)))
+        with self._changing() as state:
+            if node not in state.joined:
+                self._save(replace(state, joined=(*state.joined, node)))
 
     def note(self, node: NodeName, holding: Holding) -> None:
-        state = self.state
-        self._save(msgspec.structs.replace(state, holdings={**state.holdings, node: holding}))
+        with self._changing() as state:
+            self._save(replace(state, holdings={**state.holdings, node: holding}))
+
+    def certify(self, node: NodeName, key: ec.EllipticCurvePublicKey, *, days: int) -> x509.Certificate:
+        """The next of the node's line. When this returns, the line knows it; when nobody hears of it, the one before
+        is still good."""
+        with self._changing() as state:
+            now = self._wall()
+            # By the clock as well: an authority that was brought back from a backup must not count anew.
+            number = max(state.issued + 1, int(now.timestamp()))
+            certificate = sign_node(self.authority(), node, key, days=days, number=number)
+            line = state.lines.get(node, Line()).followed(certificate.serial_number, now.isoformat(timespec="seconds"))
+            self._save(replace(state, lines={**state.lines, node: line}, issued=number))
+            return certificate
+
+    def shown(self, node: NodeName, serial: int, host: str) -> Standing:
+        """Somebody at `host` has shown a genuine certificate of the node, and its key."""
+        with self._changing() as state:
+            line = state.lines.get(node, Line())
+            good = line.good(serial)
+            next_ = line.shown(serial) if good else line.misused(self._wall().isoformat(timespec="seconds"), host)
+            if next_ != line:
+                self._save(replace(state, lines={**state.lines, node: next_}))
+            return Standing.GOOD if good else Standing.OLD
 
     def begin_change(self, *, days: int = AUTHORITY_DAYS) -> None:
         """Make the next authority; from now on it is to be trusted as well."""
-        state = self.state
-        if state.phase is not Phase.SETTLED:
-            raise PkiError(f"a change of the authority is under way already ({state.phase}); see: hamailctl pki status")
-        name = str(state.made + 1)
-        shutil.rmtree(self.folder / name, ignore_errors=True)  # of a try that was cut off before it was noted
-        create_authority(self.folder / name, state.cluster, days=days)
-        trusted = (*state.trusted, name)
-        self._save(msgspec.structs.replace(state, phase=Phase.INTRODUCING, trusted=trusted, made=state.made + 1))
+        with self._changing() as state:
+            if state.phase is not Phase.SETTLED:
+                raise PkiError(
+                    f"a change of the authority is under way already ({state.phase}); see: hamailctl pki status"
+                )
+            name = str(state.made + 1)
+            shutil.rmtree(self.folder / name, ignore_errors=True)  # of a try that was cut off before it was noted
+            create_authority(self.folder / name, state.cluster, days=days)
+            trusted = (*state.trusted, name)
+            self._save(replace(state, phase=Phase.INTRODUCING, trusted=trusted, made=state.made + 1))
 
     def advance(self, nodes: tuple[NodeName, ...]) -> str:
         """Take the next step of a change if every one of `nodes` has followed; the sentence says what happened."""
-        state = self.state
-        if state.phase is Phase.SETTLED or self.waiting_for(nodes):
-            return ""
-        newest = state.trusted[-1]
-        if state.phase is Phase.INTRODUCING:
-            self._save(msgspec.structs.replace(state, phase=Phase.CHANGING, certifies=newest))
-            return "every node trusts the new authority: it certifies from now on"
-        self._save(msgspec.structs.replace(state, phase=Phase.SETTLED, trusted=(newest,)))
-        for old in state.trusted[:-1]:
-            shutil.rmtree(self.folder / old, ignore_errors=True)
-        return "every node is certified by the new authority: the old one is no longer trusted, and its key is gone"
+        with self._changing() as state:
+            if state.phase is Phase.SETTLED or self.waiting_for(nodes):
+                return ""
+            newest = state.trusted[-1]
+            if state.phase is Phase.INTRODUCING:
+                self._save(replace(state, phase=Phase.CHANGING, certifies=newest))
+                return "every node trusts the new authority: it certifies from now on"
+            self._save(replace(state, phase=Phase.SETTLED, trusted=(newest,)))
+            for old in state.trusted[:-1]:
+                shutil.rmtree(self.folder / old, ignore_errors=True)
+            return "every node is certified by the new authority: the old one is no longer trusted, and its key is gone"
 
     def waiting_for(self, nodes: tuple[NodeName, ...]) -> tuple[NodeName, ...]:
         """Who has not yet followed the present step."""
@@ -140,6 +193,25 @@ class Keep:
             return x509.load_pem_x509_certificate(read(path))
         except ValueError as error:
             raise PkiError(f"{path}: is not a PEM certificate") from error
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[State]:
+        """The state as it is now; nobody else changes it meanwhile."""
+        try:
+            lock = self._lock()
+        except OSError as error:
+            raise PkiError(f"{self.folder / LOCK_FILE}: cannot be locked: {error.strerror}") from error
+        try:
+            yield self.state
+        finally:
+            lock.close()
+
+    def _lock(self) -> DiskFile:
+        for _ in range(LOCK_TRIES):
+            with contextlib.suppress(BlockingIOError):
+                return RealDisk().lock(self.folder / LOCK_FILE)
+            time.sleep(LOCK_PAUSE_S)
+        raise OSError(0, "somebody else has held it for too long")
 
     def _save(self, state: State) -> None:
         write(self.folder / STATE_FILE, msgspec.json.format(msgspec.json.encode(state), indent=2), SECRET_MODE)

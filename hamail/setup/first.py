@@ -10,7 +10,7 @@ from hamail.config import ConfigError, parse_cluster, warnings
 from hamail.config.local import check_local, whose
 from hamail.model.ids import NodeName
 from hamail.model.spec import ClusterSpec
-from hamail.pki.authority import new_key, private_pem, public_pem, sign_node
+from hamail.pki.authority import new_key, private_pem, public_pem
 from hamail.pki.files import PkiError
 from hamail.pki.keep import Keep
 from hamail.setup.answers import Answers
@@ -124,7 +124,7 @@ def settle(plan: FirstPlan, machine: Machine, layout: Layout, *, keep: Path = KE
         holder.create(plan.spec.name)
         holder.joined(plan.node)
         key = new_key()
-        certificate = sign_node(holder.authority(), plan.node, key.public_key(), days=NODE_DAYS)
+        certificate = holder.certify(plan.node, key.public_key(), days=NODE_DAYS)
         files = files_of(
             layout,
             node=plan.node,

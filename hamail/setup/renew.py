@@ -1,6 +1,9 @@
 """A node asks whoever keeps the authority: what am I to trust, and is it time for a new certificate?"""
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography import x509
@@ -43,7 +46,15 @@ class Own(Struct, frozen=True):
 
 
 def renew(own: Own, spec: ClusterSpec, node: NodeName, *, force: bool, port: int = DEFAULT_PORT) -> Renewal:
-    """hamaild notices by itself what was renewed. Raises SetupError; what was there goes on to count then."""
+    """hamaild notices by itself what was renewed. Raises SetupError; what was there goes on to count then.
+
+    One at a time: of two certificates that were issued at once the issuer takes the later one only.
+    """
+    with _alone(own):
+        return _renew(own, spec, node, force=force, port=port)
+
+
+def _renew(own: Own, spec: ClusterSpec, node: NodeName, *, force: bool, port: int) -> Renewal:
     authorities = _read(own.authorities)
     pem = _read(own.certificate)
     old_key = own.folder / "node.key"
@@ -63,6 +74,22 @@ def renew(own: Own, spec: ClusterSpec, node: NodeName, *, force: bool, port: int
         raise SetupError(error.reason, error.hint) from error
     expires = certificate.not_valid_after_utc.isoformat()
     return Renewal(trust_changed=changed, renewed=wanted, phase=orders.phase, expires=expires)
+
+
+@contextlib.contextmanager
+def _alone(own: Own) -> Iterator[None]:
+    descriptor = -1
+    try:
+        descriptor = os.open(own.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise SetupError("another renewal is under way on this node", "Wait a moment, then ask again") from error
+    except FileNotFoundError as error:
+        raise SetupError(f"{own.folder}: cannot be read: {error.strerror}") from error
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _new_certificate(own: Own, ask: Ask, cluster: str, node: NodeName) -> x509.Certificate:

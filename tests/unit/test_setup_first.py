@@ -116,7 +116,7 @@ def test_whatever_fails_nothing_is_left(
         raise KeyboardInterrupt if step == "interrupt" else SetupError("the disk is full", "make room")
 
     target = {
-        "authority": ("hamail.setup.first.sign_node", fail),
+        "authority": ("hamail.setup.first.Keep.certify", fail),
         "files": ("hamail.setup.place.write_whole", refuse_node_toml),
         "journal": ("hamail.setup.node.initialise_journal", fail),
         "interrupt": ("hamail.setup.node.initialise_journal", fail),
