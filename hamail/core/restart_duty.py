@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from hamail.core import hands_off
 from hamail.core.ordering import waves
 from hamail.model import actions as a
 from hamail.model import commands as c
@@ -74,6 +75,9 @@ class RestartDuty:
         status, resource = self.l.held[group], running.left[0]
         if status.resources.get(resource) == "starting":
             self._ended(group, running, f"{resource} had failed and is being restarted for that already")
+            return
+        if why := hands_off.from_group(self.l.e.state, group):
+            self._ended(group, running, f"{resource} and what comes after it were left alone, since {why}")
             return
         self._running[group] = replace(running, broken=self.l.repairs.forget(group, resource))
         self.l.mark(group, running.epoch, resource, "starting")

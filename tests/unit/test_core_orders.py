@@ -186,6 +186,16 @@ def test_every_resource_one_after_the_other():
     assert b.take(c.RestartEnded)[0].ok
 
 
+def test_maintenance_that_begins_meanwhile_leaves_the_rest_alone():
+    b = ordered(up(), "")
+    assert asked(b) == ["store"]
+    on = c.HandsOff(at_ms=0, on=True, group="mail", reason="hands off")
+    assert b.commit(on).accepted
+    restarted(b, "store")
+    (told,) = b.take(c.RestartEnded)
+    assert asked(b) == [] and not told.ok and "mail is in maintenance" in told.detail
+
+
 def test_what_cannot_start_again_is_told_and_is_then_a_failure():
     b = ordered(up())
     b.forget()
@@ -575,4 +585,5 @@ def test_usual_times_come_from_the_history_and_limits_from_the_configuration():
     group = state.spec.groups["mail"]
     assert budget.longest_ms(group, lambda r: None) is None
     assert budget.longest_ms(group, lambda r: {"store": 10, "postfix": 5, "dovecot": 7, "address": 1}[r.name]) == 18
-    assert budget.fence_limit_ms(state.spec, "n1") == state.spec.fencing["pdu"].timeout_ms
+    pdu = state.spec.fencing["pdu"]
+    assert budget.fence_limit_ms(state.spec, "n1") == 2 * pdu.timeout_ms + budget.FENCE_GRACE_MS, "when it is given up"
