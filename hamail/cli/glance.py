@@ -88,8 +88,9 @@ def _risks(found: Sequence[Risk], lines_max: int) -> Iterator[RenderableType]:
     if not found:
         return
     if not bad:
-        longest_ms = max((r.outage_ms or 0 for r in found), default=0)
-        tried = f"{counted(len(found), 'failure')} tried; at worst about {took(longest_ms)} without service"
+        longest = max(found, key=lambda r: r.outage_ms or 0)
+        lasts = "not known yet" if longest.assumed else f"about {took(longest.outage_ms or 0)}"
+        tried = f"{counted(len(found), 'failure')} tried; longest time without service: {lasts}"
         yield Text(f"no single failure ends in an outage ({tried})", style=GOOD)
     else:
         yield Text("ONE FAILURE AWAY FROM AN OUTAGE:", style=BAD)

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hamail.cli.words import counted, moment, took
-from hamail.model.plan import Forecast, Plan, Service, Step
+from hamail.model.plan import Forecast, PhaseTime, Plan, Service, Step
 from hamail.model.state import Severity
 
 DIM = "dim"
@@ -41,7 +41,8 @@ def _steps(steps: tuple[Step, ...], facts: bool) -> Table:
     grid.add_column(overflow="fold")
     for step in steps:
         event = step.event
-        grid.add_row(f"+{took(step.at_ms)}", Text(event.sentence, style=STYLE.get(event.severity, "")))
+        at = "later" if step.assumed else f"+{took(step.at_ms)}"
+        grid.add_row(at, Text(event.sentence, style=STYLE.get(event.severity, "")))
         if event.decision is None:
             continue
         lines = [f"instead of {what}: {why}" for what, why in event.decision.rejected.items()]
@@ -64,9 +65,40 @@ def _forecast(f: Forecast) -> RenderableType:
     if f.trigger:
         evidence = f"; nobody holds it any more: {f.evidence}" if f.evidence else ""
         lines.append(Text(f"  set off by {f.trigger}{evidence}", style=DIM))
-    seen = f"as in the last {counted(f.estimated_from, 'move')}" if f.estimated_from else "assumed"
-    lines_after.append(Text(f"durations {seen}", style=DIM))
-    return Group(*lines, grid, *lines_after)
+    return Group(*lines, grid, *lines_after, *_time(f))
+
+
+def _time(f: Forecast) -> Iterator[RenderableType]:
+    if not f.phases:
+        return
+    yield Text(f"time, counted from {f.counted_from}:")
+    yield _times(f)
+    if f.usual_ms is not None:
+        yield Text("  in all: the sum of the usual ones", style=DIM)
+    if parts := next((p.parts for p in f.phases if len(p.parts) > 1), {}):
+        yield Text(f"  a start: {', '.join(f'{part} {took(ms)}' for part, ms in parts.items())}", style=DIM)
+
+
+def _times(f: Forecast) -> Table:
+    """Each phase: what it usually took here, and when it is over or given up."""
+    grid = Table.grid(padding=(0, 2))
+    for _ in range(3):
+        grid.add_column(no_wrap=True)
+    for p in f.phases:
+        grid.add_row(f"  {p.phase} {p.node}", _usually(p), _at_most(p.limit_ms))
+    usual = "not known yet" if f.usual_ms is None else f"usually {took(f.usual_ms)}"
+    grid.add_row("  in all", Text(usual, style="bold"), _at_most(f.limit_ms))
+    return grid
+
+
+def _usually(p: PhaseTime) -> Text:
+    if p.usual_ms is None:
+        return Text("no record yet", style=DIM)
+    return Text(f"usually {took(p.usual_ms)} ({counted(p.seen, 'move')})")
+
+
+def _at_most(limit_ms: int | None) -> str:
+    return "no limit known here" if limit_ms is None else f"at most {took(limit_ms)}"
 
 
 def _headline(f: Forecast) -> str:
@@ -74,5 +106,12 @@ def _headline(f: Forecast) -> str:
         return f"{f.group} stays on {f.after}, without interruption"
     if f.service is Service.INTERRUPTED:
         where = f"on {f.after} again" if f.after == f.before else f"on {f.after}"
-        return f"{f.group} is back {where} after about {took(f.outage_ms or 0)}"
+        return f"{f.group} is back {where}{_how_soon(f)}"
     return f"{f.group} would be DOWN, and stay so"
+
+
+def _how_soon(f: Forecast) -> str:
+    if not f.phases:
+        return "" if f.assumed else f" after about {took(f.outage_ms or 0)}"
+    words = "; how soon has no record yet" if f.usual_ms is None else f", usually within {took(f.usual_ms)}"
+    return words + ("" if f.limit_ms is None else f", {_at_most(f.limit_ms)}")

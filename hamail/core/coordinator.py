@@ -4,7 +4,7 @@ The coordinator is today's leader of the log. It is no authority: every proposal
 epoch it was made for, so two nodes that both believe to be coordinator can do no harm.
 """
 
-from hamail.core import basis, expiry, hands_off, placement, proof
+from hamail.core import basis, budget, expiry, hands_off, placement, proof
 from hamail.core.facts import Facts
 from hamail.core.followers import stuck
 from hamail.core.proof import HELD, expires, trusted
@@ -16,7 +16,6 @@ from hamail.model.state import ClusterState, Evidence, GroupState, Phase, Trigge
 from hamail.model.timings import Timings
 
 MS = 1_000_000
-FENCE_GRACE_MS = 5000  # beyond twice the time-out of the device: an order unanswered for longer is given up
 
 
 def decide(state: ClusterState, facts: Facts, t: Timings) -> tuple[c.AnyCommand, ...]:
@@ -193,7 +192,7 @@ def _unfinished_fence(state: ClusterState, facts: Facts, target: NodeName) -> li
     if order is None:
         return []
     device = state.spec.fencing.get(order.device)
-    limit_ms = (2 * device.timeout_ms if device else 0) + FENCE_GRACE_MS
+    limit_ms = budget.order_limit_ms(device)
     if facts.node(order.by).suspected:
         detail = f"{order.by}, which was to do it, is not heard any more"
     elif facts.fence_open_ms.get(target, 0) > limit_ms:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from hamail.core import hypotheses, placement
+from hamail.core import hypotheses, placement, plan_times
 from hamail.core.hypotheses import Hypothesis, Suppose
 from hamail.core.proof import RUNNING
 from hamail.core.retries import pause_ms
@@ -10,7 +10,7 @@ from hamail.core.sandbox import Sandbox
 from hamail.model.ids import GroupName, NodeName
 from hamail.model.plan import PLAN_SCHEMA, Forecast, Plan, Risk, Service, Step
 from hamail.model.situation import Situation
-from hamail.model.state import Phase
+from hamail.model.state import Phase, Trigger
 
 RISKS_MAX = 64  # single failures that are tried
 
@@ -25,7 +25,7 @@ def plan(situation: Situation, supposed: Iterable[Hypothesis] = ()) -> Plan:
         node=situation.node,
         at_ms=situation.at_ms,
         supposed=tuple(str(h) for h in sandbox.supposed),
-        steps=tuple(Step(at_ms=at_ms, event=event) for at_ms, event in sandbox.told),
+        steps=tuple(Step(at_ms=at, event=e, assumed=at >= sandbox.assumed_from_ms) for at, e in sandbox.told),
         groups=groups,
         at_rest=sandbox.at_rest,
         continues=all(f.service is not Service.DOWN for f in groups),
@@ -39,14 +39,25 @@ def _forecast(s: Sandbox, name: GroupName) -> Forecast:
     move = next((m for m in reversed(s.state.moves) if m.group == name and moved.get(m.id) != m), None)
     served = s.served[name]
     before = s.situation.state.group(name)
+    phases = plan_times.phases(s, name)
+    usual_ms = plan_times.total(tuple(p.usual_ms for p in phases))
+    outage_ms = sum(b - a for a, b in zip(gaps[::2], gaps[1::2], strict=True)) if ended else None
+    trigger = str(move.trigger) if move else ""
+    if outage_ms and usual_ms is not None and trigger != Trigger.SERVICE_FAILED:  # there the repairs come before
+        outage_ms = usual_ms
     return Forecast(
         group=name,
         before=before.owner if before.phase is Phase.ACTIVE else None,
         after=served,
         service=Service.DOWN if not ended else Service.INTERRUPTED if gaps else Service.UNINTERRUPTED,
-        outage_ms=sum(b - a for a, b in zip(gaps[::2], gaps[1::2], strict=True)) if ended else None,
+        outage_ms=outage_ms,
+        assumed=bool(gaps) and gaps[-1] >= s.assumed_from_ms,
+        phases=phases,
+        usual_ms=usual_ms,
+        limit_ms=plan_times.total(tuple(p.limit_ms for p in phases)),
+        counted_from=plan_times.counted_from(phases, trigger),
         phase=g.phase,
-        trigger=str(move.trigger) if move else "",
+        trigger=trigger,
         result=move.result if move else "",
         evidence=move.evidence if move else None,
         nodes=_nodes(s, name, served),
@@ -129,6 +140,7 @@ def _risk(situation: Situation, h: Hypothesis) -> Risk:
         supposed=result.supposed,
         continues=result.continues,
         outage_ms=None if None in outages else max((ms for ms in outages if ms is not None), default=0),
+        assumed=any(f.assumed for f in result.groups),
         why="; ".join(_why_down(f) for f in down),
     )
 
@@ -146,4 +158,6 @@ def _fence_risk(situation: Situation, h: Hypothesis) -> Risk:
         helped = owner in spec.fencing[h.device].targets and plan(situation, [loss]).continues
         if helped and not plan(situation, [h, loss]).continues:
             weak.append(f"without it the loss of {owner} would be an outage: nothing else could fence {owner}")
-    return Risk(failure=hypotheses.words(h), supposed=(str(h),), continues=True, outage_ms=0, why="; ".join(weak))
+    return Risk(
+        failure=hypotheses.words(h), supposed=(str(h),), continues=True, outage_ms=0, assumed=False, why="; ".join(weak)
+    )

@@ -53,9 +53,11 @@ class Pretence:
             return
         took, epoch = s.estimates[name], g.epoch
         if g.phase is Phase.STARTING and self._once("start", name, epoch, g.since_ms):
-            s.after(took.start_ms, lambda: self._started(name, owner, epoch))
+            assumed = estimates.START in took.assumed
+            s.after(took.start_ms, lambda: self._started(name, owner, epoch), assumed=assumed)
         elif g.phase is Phase.STOPPING and self._once("stop", name, epoch, g.since_ms):
-            s.after(took.stop_ms, lambda: self._stopped(name, owner, epoch))
+            assumed = estimates.STOP in took.assumed
+            s.after(took.stop_ms, lambda: self._stopped(name, owner, epoch), assumed=assumed)
         elif g.phase is Phase.ACTIVE and (h := self.broken(name, owner)) and self._once("broken", name, epoch):
             self._repair(name, owner, epoch, h, 0)
 
@@ -97,7 +99,8 @@ class Pretence:
             s.tell(f"{h.resource} keeps failing on {owner}: {what.why}.", name, owner)
         else:
             s.tell(f"{owner} restarts {h.resource} of {name} in place ({what.why}).", name, owner)
-            s.after(s.estimates[name].restart_ms, lambda: self._repair(name, owner, epoch, h, done + 1))
+            restart_ms = s.estimates[name].restart_ms
+            s.after(restart_ms, lambda: self._repair(name, owner, epoch, h, done + 1), assumed=True)
 
     def _holds(self, name: GroupName, owner: NodeName, epoch: Epoch) -> bool:
         g = self.s.state.group(name)
@@ -133,7 +136,8 @@ class Pretence:
         if order is None or not self._once("fence", order.id):
             return
         took_ms = max((e.fence_ms for e in self.s.estimates.values()), default=estimates.FENCE_MS)
-        self.s.after(took_ms, lambda: self._fenced(target, order.id))
+        assumed = any(estimates.FENCE in e.assumed for e in self.s.estimates.values())
+        self.s.after(took_ms, lambda: self._fenced(target, order.id), assumed=assumed)
 
     def _fenced(self, target: NodeName, order_id: LogIndex) -> None:
         order = self.s.state.node(target).fence

@@ -50,6 +50,7 @@ class Sandbox:
         self._number = 0
         self._released: dict[tuple[GroupName, Epoch], tuple[NodeName, ...]] = {}
         self._majority_ms: dict[tuple[GroupName, Epoch], int] = {}
+        self.assumed_from_ms = NEVER_MS  # what comes later rests upon an assumed duration
         self.at_rest = False  # nothing is left to do, and nothing to wait for
         self.coordinator: NodeName | None = situation.coordinator
         self._elected_ms = 0
@@ -81,8 +82,10 @@ class Sandbox:
                 self.at_rest = not self._agenda
                 return
 
-    def after(self, ms: int, act: Act) -> None:
+    def after(self, ms: int, act: Act, *, assumed: bool = False) -> None:
         self._number += 1
+        if assumed:
+            self.assumed_from_ms = min(self.assumed_from_ms, self.now_ms + ms)
         self._agenda.append((self.now_ms + ms, self._number, act))
 
     def _next(self) -> bool:

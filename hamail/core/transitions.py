@@ -121,11 +121,17 @@ def _rows() -> tuple[Row, ...]:
 
 ROWS = _rows()
 _BY_KEY = {(r.phase, r.event): r for r in ROWS}
+_BY_NAME = {r.name: r.event for r in ROWS}
 assert len(_BY_KEY) == len(ROWS), "two rows for one (phase, event)"
 
 
 def find(phase: Phase, event: What) -> Row | None:
     return _BY_KEY.get((phase, event))
+
+
+def event_of(rule: str) -> What | None:
+    """The event of a row that the history names; None for what is no row of the table."""
+    return _BY_NAME.get(rule)
 
 
 def diagram() -> str:

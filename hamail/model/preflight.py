@@ -27,6 +27,7 @@ class PhaseBudget(Struct, frozen=True, kw_only=True):
 
     phase: str  # stop | fence | wait | start
     usual_ms: int | None = None  # what it took of late; None: not known
+    seen: int = 0  # moves of the past that it is the median of
     limit_ms: int | None = None  # after this long it is given up; None: as the agents' own time-outs say
 
 

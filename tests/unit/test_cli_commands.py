@@ -64,7 +64,7 @@ def read(text):
 STATUS_WELL = """\
 mail is active on n1; n2 could take over
 cluster mail-pair seen by n1 at 2026-11-18 12:06:40, coordinator n1, configuration 3
-no single failure ends in an outage (14 failures tried; at worst about 6.03 s without service)
+no single failure ends in an outage (14 failures tried; longest time without service: not known yet)
   ipmi cuts nothing: without it the loss of n1 would be an outage: nothing else could fence n1
 last drill: none yet
 
