@@ -12,7 +12,7 @@ from hamail.core.words import clock
 from hamail.model import commands as c
 from hamail.model.ids import GroupName, NodeName
 from hamail.model.spec import ClusterSpec, GroupSpec
-from hamail.model.state import ConfigRevision, Maintenance, Phase, Stamp, Term, Trigger, keep_revisions
+from hamail.model.state import ConfigRevision, Maintenance, Phase, Severity, Stamp, Term, Trigger, keep_revisions
 
 NODES_ARE_FIXED = "the cluster's name and its nodes (added, removed, other addresses) cannot be changed while it runs"
 
@@ -214,4 +214,6 @@ def annotate(d: Draft, command: c.Annotate) -> None:
     if command.sentence:
         actor, reason = ("", "") if command.actor == "hamail" else (command.actor, command.reason)
         kind = command.event or "note"
-        d.event(kind, command.sentence, group=command.group, node=command.node, actor=actor, reason=reason)
+        level = Severity.WARNING if kind in ("node", "policy") else Severity.INFO
+        group, node = command.group, command.node
+        d.event(kind, command.sentence, group=group, node=node, actor=actor, reason=reason, severity=level)

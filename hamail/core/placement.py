@@ -66,7 +66,8 @@ def unfit(state: ClusterState, facts: Facts, group: GroupName, node: NodeName) -
         return f"it is not ready: {heard.detail or 'no reason given'}"
     unclean = proof.unclean(spec.groups[group], group, state.group(group), state.node)
     if unasked := [n for n in unclean if heard_of(facts, n)]:
-        return f"{group} has changed, and {' and '.join(unasked)} must verify first that nothing of it runs there"
+        who, told = " and ".join(unasked), f"hamailctl events --node {unasked[0]}"
+        return f"{group} has changed, and {who} must verify first that nothing of it runs there; if it cannot: {told}"
     return ""
 
 

@@ -8,10 +8,12 @@ import subprocess
 from pathlib import Path
 
 from hamail.executor.metadata import METADATA_BYTES_MAX, BadMetadata, Metadata, parse
+from hamail.executor.policy import Policy
 from hamail.model.ids import NodeName
 from hamail.model.spec import ClusterSpec, ResourceSpec
 
 METADATA_TIMEOUT_S = 10.0
+THEN = "of each mail node; then, where no group runs: systemctl restart hamail-executor hamaild"
 PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"  # where the executor looks for programs
 
 
@@ -38,6 +40,24 @@ def fence_problems(spec: ClusterSpec, me: NodeName) -> tuple[str, ...]:
         if any(me in spec.fence_executors(device, target) for target in device.targets)
         and not _may_be_there(device.agent)
     )
+
+
+def disallowed(spec: ClusterSpec, me: NodeName, policy: Policy) -> tuple[str, ...]:
+    """One sentence for each resource and fence device that the executor of `me` would refuse by its node.toml.
+
+    Without this the standby could not take over: it cannot even verify that nothing of the group runs there.
+    """
+    found = [
+        (f"groups.{group.name}.resources.{resource.name}", policy.foresee(resource))
+        for group in spec.groups.values()
+        if me in group.nodes
+        for resource in group.resources
+    ] + [
+        (f"fencing.{d.name}", policy.refuse_fence(d.agent, d.parameters, d.targets, d.secret_files))
+        for d in spec.fencing.values()
+        if any(me in spec.fence_executors(d, target) for target in d.targets)
+    ]
+    return tuple(f"{place}: {why} ({THEN})" for place, why in found if why)
 
 
 def _may_be_there(program: str) -> bool:

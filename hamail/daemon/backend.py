@@ -16,6 +16,7 @@ from hamail.core.provenance import operator_refusal
 from hamail.daemon import agent_check
 from hamail.daemon.reports import Reports
 from hamail.daemon.shell import Shell, wall_ms
+from hamail.executor.policy import ANYTHING, Policy
 from hamail.model.commands import Annotate, AnyCommand, Outcome, Unknown
 from hamail.model.ids import GroupName, LogIndex, NodeName, RequestId
 from hamail.model.leaving import Leaving
@@ -38,9 +39,11 @@ class DaemonBackend:
         shell: Shell,
         reports: Reports,
         agent_dirs: tuple[Path, ...] = (),
+        policy: Policy = ANYTHING,
         certificate_warnings: Callable[[int], tuple[str, ...]] = lambda _: (),
     ) -> None:
         """`agent_dirs`: where this node's agents are; empty on a witness, which has no use for them.
+        `policy`: what its executor allows.
 
         `certificate_warnings`: what is to be said of the nodes' certificates, given the time in ms since 1970.
         """
@@ -48,6 +51,7 @@ class DaemonBackend:
         self._reports = reports
         self._engine = shell.engine
         self._agent_dirs = agent_dirs
+        self._policy = policy
         self._certificate_warnings = certificate_warnings
 
     def now_ms(self) -> int:
@@ -106,7 +110,9 @@ class DaemonBackend:
         if misfits:
             return None, tuple(f"{p.place}: {p.reason}" for p in misfits), ()
         if self._agent_dirs:
-            unusable = agent_check.problems(spec, self._agent_dirs) + agent_check.fence_problems(spec, self._engine.me)
+            me = self._engine.me
+            unusable = agent_check.problems(spec, self._agent_dirs) + agent_check.fence_problems(spec, me)
+            unusable += agent_check.disallowed(spec, me, self._policy)
             if unusable:
                 return None, unusable, ()
         state = self.state()

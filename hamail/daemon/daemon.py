@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 
 from hamail import __version__
@@ -26,6 +27,7 @@ from hamail.daemon.prober import Prober
 from hamail.daemon.reports import Reports
 from hamail.daemon.shell import Shell, boottime_ns, wall_ms
 from hamail.executor.notify import from_environment
+from hamail.executor.policy import Policy
 from hamail.model.spec import ClusterSpec
 from hamail.transport.certificates import Certificates
 from hamail.transport.transport import Transport
@@ -82,8 +84,9 @@ class Daemon:
         self.reports = Reports(self.engine, self.transport.send, self.link.send if self.shell.executor else None)
         self.shell.asides = self.reports
         agents = () if spec.nodes[node.node].witness else node.agent_dirs
+        policy = Policy(**msgspec.structs.asdict(node.allow))
         self.control = ControlServer(
-            DaemonBackend(self.shell, self.reports, agents, self.certificates.warnings),
+            DaemonBackend(self.shell, self.reports, agents, policy, self.certificates.warnings),
             node.control_socket,
             node.control_group,
             self.audit.asked,

@@ -52,17 +52,19 @@ class Policy:
         """May the agent be run with these parameters? Looks at folders on the way to a mount point."""
         if short_name(spec.agent) == DRILL_AGENT:
             return f"{DRILL_AGENT} is a fault for practice and no resource of a group: see hamailctl drill"
-        given = spec.parameters
-        mount = mount_of(spec)
-        refused = self._refuse_mount(mount.device, mount.directory) if mount is not None else ""
+        given, mount = spec.parameters, mount_of(spec)
+        refused = self._refuse_names(spec)
+        if not refused and mount is not None and EVERYTHING not in self.mounts:
+            refused = _led_astray(Path(os.path.normpath(mount.directory)))
         if refused or not is_own(spec.agent):
             return refused
-        unit = given.get("unit", "")
-        if unit and unit not in _UNIT_WORDS:
-            refused = self._refuse_unit(unit)
         for key in ("config_dir", "config_file"):
             refused = refused or self._refuse_configuration(given.get(key, ""))
         return refused or self._refuse_secret(given.get("probe_password_file", ""))
+
+    def foresee(self, spec: ResourceSpec) -> str:
+        """What would surely be refused, judged by names alone: for hamaild, which may not look at every folder."""
+        return self.refuse_agent(spec.agent) or self._refuse_names(spec)
 
     def refuse_fence(
         self, agent: str, parameters: Mapping[str, str], plugs: Mapping[str, str], secret_files: Mapping[str, str]
@@ -84,6 +86,13 @@ class Policy:
                 return f"plug {name!r} has unusual signs in it: name plug in allow.fence_parameters of node.toml"
         return next((why for name in secret_files.values() if (why := self._refuse_secret(name))), "")
 
+    def _refuse_names(self, spec: ResourceSpec) -> str:
+        mount, unit = mount_of(spec), spec.parameters.get("unit", "")
+        refused = self._refuse_mount(mount.device, mount.directory) if mount is not None else ""
+        if refused or not is_own(spec.agent) or not unit or unit in _UNIT_WORDS:
+            return refused
+        return self._refuse_unit(unit)
+
     def _refuse_mount(self, device: str, directory: str) -> str:
         if EVERYTHING in self.mounts:
             return ""
@@ -94,7 +103,7 @@ class Policy:
             return f"nothing may be mounted at {plain} on this node: name its folder in allow.mounts of node.toml"
         if device and ("/../" in device or not device.startswith("/dev/")) and not re.fullmatch(r"[A-Z]+=\S+", device):
             return f"{device!r} is no device below /dev"
-        return _led_astray(Path(plain))
+        return ""
 
     def _refuse_unit(self, unit: str) -> str:
         """A pattern without a type means services only: a target or a slice of that name may take in the machine."""

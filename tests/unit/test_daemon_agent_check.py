@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from hamail.config.allow import Allow
 from hamail.daemon import agent_check
+from hamail.executor.policy import Policy
 from hamail.model.spec import ClusterSpec, FenceDeviceSpec, GroupSpec, NodeSpec, ResourceSpec
 
 
@@ -52,6 +55,27 @@ def test_what_could_not_start_is_refused_with_its_place(
     (problem,) = agent_check.problems(spec(agent, **parameters), (folder,))
     assert problem.startswith("groups.g.resources.r: ")
     assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("agent", "parameters", "words"),
+    [
+        ("hamail:systemd", {"unit": "backup.service"}, "name it in allow.units of node.toml (of each mail node; then"),
+        ("hamail:filesystem", {"device": "/dev/x", "directory": "/opt/mail"}, "allow.mounts of node.toml"),
+        ("heartbeat:IPaddr2", {}, "allow.agents of node.toml"),
+        ("hamail:postfix", {"unit": "auto"}, ""),
+        ("hamail:filesystem", {"device": "/dev/x", "directory": "/srv/mail"}, ""),
+    ],
+)
+def test_what_the_executor_here_would_refuse_is_no_configuration(
+    agent: str, parameters: dict[str, str], words: str
+) -> None:
+    """Once in force it would leave no standby: the node could not even verify that nothing of the group runs."""
+    policy = Policy(**msgspec.structs.asdict(Allow()))
+    found = agent_check.disallowed(spec(agent, **parameters), "n1", policy)
+    assert len(found) == bool(words)
+    assert all(f.startswith("groups.g.resources.r: ") and words in f for f in found)
+    assert agent_check.disallowed(spec(agent, **parameters), "n2", policy) == (), "it is no node of the group"
 
 
 def test_a_fence_agent_must_be_where_it_is_to_run(tmp_path: Path) -> None:
