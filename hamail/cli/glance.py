@@ -1,4 +1,4 @@
-"""What `hamailctl status` adds to the plain state: single failures tried, drills, schedules, what holds for a time."""
+"""What `hamailctl status` adds to the plain state: single failures tried, schedules, what holds for a time."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,9 +13,10 @@ from hamail.core.plan import risks
 from hamail.model.ids import GroupName, NodeName
 from hamail.model.orders import ScheduledMove
 from hamail.model.plan import Risk
-from hamail.model.practice import DrillRecord, Incident
+from hamail.model.practice import DrillRecord
 from hamail.model.situation import Situation
 from hamail.model.state import Term
+from hamail.model.status import Status
 
 GOOD, POOR, BAD, DIM = "green", "yellow", "bold red", "dim"
 RISKS_SHOWN = 6
@@ -35,8 +36,6 @@ class Limit(Struct, frozen=True, kw_only=True):
 
 class Glance(Struct, frozen=True, kw_only=True):
     risks: tuple[Risk, ...]  # every single failure that was tried, the worst first
-    last_drill: DrillRecord | None
-    incidents: tuple[Incident, ...]  # open ones
     scheduled: tuple[ScheduledMove, ...]
     limits: tuple[Limit, ...]
 
@@ -45,8 +44,6 @@ def look(situation: Situation) -> Glance:
     state = situation.state
     return Glance(
         risks=risks(situation) if state.config.revision else (),
-        last_drill=state.drills[-1] if state.drills else None,
-        incidents=tuple(i for i in state.incidents if not i.closed_ms),
         scheduled=state.scheduled,
         limits=tuple(_limits(situation)),
     )
@@ -70,17 +67,16 @@ def _limit(what: str, term: Term, *, group: GroupName = "", node: NodeName = "")
     return msgspec.convert({"what": what, "group": group, "node": node, **told}, Limit)
 
 
-def render(glance: Glance, at_ms: int, lines_max: int = RISKS_SHOWN) -> Iterator[RenderableType]:
+def render(glance: Glance, status: Status, lines_max: int = RISKS_SHOWN) -> Iterator[RenderableType]:
     yield from _risks(glance.risks, lines_max)
-    for incident in glance.incidents:
-        yield _point(f"incident {incident.id} is open since {moment(incident.opened_ms)}: {incident.title}", BAD)
     for limit in glance.limits:
-        yield Text(f"  {limit_words(limit)}", style=POOR)
+        if limit.what != "quarantine":  # an alert tells of it
+            yield Text(f"  {limit_words(limit)}", style=POOR)
     for move in glance.scheduled:
         where = f" to {move.target}" if move.target else ""
         asked = f", asked by {move.actor}" if move.actor else ""
         yield Text(f"  scheduled: {move.group}{where} at {moment(move.due_ms)}{asked}", style=POOR)
-    yield Text(drill_words(glance.last_drill, at_ms), style=DIM)
+    yield Text(drill_words(status.last_drill, status.at_ms), style=DIM)
 
 
 def _risks(found: Sequence[Risk], lines_max: int) -> Iterator[RenderableType]:

@@ -18,15 +18,15 @@ from hamail.model.ids import GroupName, LogIndex, NodeName, RequestId
 from hamail.model.leaving import Leaving
 from hamail.model.orders import ScheduledMove
 from hamail.model.plan import Plan, Risk
-from hamail.model.practice import DrillRecord, Incident
 from hamail.model.preflight import Preflight
 from hamail.model.situation import Situation
 from hamail.model.state import ConfigRevision, Event, Evidence, Term
-from hamail.model.status import Status
+from hamail.model.status import STATUS_SCHEMA, Status
 from hamail.model.timings import Timings
 from hamail.practice.report import DrillReport
 
 VERSION = 1
+VERSIONS = {"status": STATUS_SCHEMA}  # of those that have grown
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -34,8 +34,6 @@ class StatusDocument(Status, frozen=True, kw_only=True):
     """Of `status`, and one a line of `status --watch`."""
 
     risks: tuple[Risk, ...] = ()
-    last_drill: DrillRecord | None = None
-    incidents: tuple[Incident, ...] = ()
     scheduled: tuple[ScheduledMove, ...] = ()
     limits: tuple[Limit, ...] = ()
 
@@ -281,7 +279,7 @@ def schema(name: str) -> dict[str, Any]:
     """The JSON schema of a document."""
     (body,), parts = msgspec.json.schema_components([DOCUMENTS[name]], ref_template="#/$defs/{name}")
     top = parts.pop(body["$ref"].rpartition("/")[2]) if "$ref" in body else body
-    const = f"hamail/{name}/{VERSION}"
+    const = f"hamail/{name}/{VERSIONS.get(name, VERSION)}"
     properties = {**top.get("properties", {})}
     properties.pop("schema", None)
     required = ["schema", *(field for field in top.get("required", []) if field != "schema")]

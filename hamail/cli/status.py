@@ -1,12 +1,13 @@
 """hamailctl status: the whole picture, once or live."""
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hamail.cli.app import App, examples, json_option, pass_app
+from hamail.cli.app import App, Exit, examples, json_option, pass_app
 
 if TYPE_CHECKING:
     from hamail.cli.glance import Glance
@@ -19,13 +20,17 @@ FOLLOW_MS = 10_000
 RETRY_S = 0.5
 
 
-@click.command(epilog=examples("hamailctl status", "hamailctl status --watch", "hamailctl status --json | jq .risks"))
+@click.command(epilog=examples("hamailctl status", "hamailctl status --watch", "hamailctl status --json | jq .alerts"))
 @click.option("--watch", "-w", is_flag=True, help="Keep showing it, as it changes; Ctrl-C ends.")
 @click.option("--save", type=click.Path(path_type=Path), help="Save the state, for hamailctl plan --state.")
 @json_option
 @pass_app
 def status(app: App, watch: bool, save: Path | None) -> None:
-    """Who is active, since when and why; who could take over; what one failure would end in an outage."""
+    """Who is active, since when and why; who could take over; what one failure would end in an outage; pending alerts.
+
+    Ends with 1 while a critical alert is pending, as when mail is not served; with 0 otherwise, also when there are
+    warnings. What each alert means: docs/reference/alerts.md.
+    """
     if save is not None:
         from hamail.cli.plan import save_situation
 
@@ -36,8 +41,10 @@ def status(app: App, watch: bool, save: Path | None) -> None:
     now, glance = app.client.status(), Glances().look(app)
     if app.json:
         app.emit(as_json(now, glance))
-        return
-    app.console.print(_rendered(now, glance))
+    else:
+        app.console.print(_rendered(now, glance))
+    if any(alert.severity == "critical" for alert in now.alerts):
+        sys.exit(Exit.FAILED)
 
 
 class Glances:
@@ -74,7 +81,7 @@ def _rendered(now: "Status", seen: "Glance | None") -> Any:
     from hamail.cli import glance
     from hamail.cli.status_view import render
 
-    return render(now, glance.render(seen, now.at_ms) if seen is not None and now.quorum else ())
+    return render(now, glance.render(seen, now) if seen is not None and now.quorum else ())
 
 
 def _watch(app: App) -> None:

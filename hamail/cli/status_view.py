@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hamail.cli import policy_view
-from hamail.cli.words import ago, listed, moment, roughly, took
-from hamail.model.state import Phase
+from hamail.cli.words import ago, counted, in_local_time, listed, moment, roughly, took
+from hamail.model.state import Phase, Severity
 from hamail.model.status import GroupView, NodeView, Status
 
 GOOD, POOR, BAD, DIM = "green", "yellow", "bold red", "dim"
@@ -26,7 +26,7 @@ DOWN = {
 
 
 def render(status: Status, at_a_glance: Iterable[RenderableType] = ()) -> RenderableType:
-    """`at_a_glance`: what comes after the warnings; see `glance`."""
+    """`at_a_glance`: what comes after the alerts; see `glance`."""
     return Group(*_parts(status, at_a_glance))
 
 
@@ -74,14 +74,7 @@ def _without_majority(group: GroupView, status: Status) -> str:
 
 
 def attention(status: Status) -> Iterator[RenderableType]:
-    if not status.quorum and not status.problems:
-        text = f"{status.node} does not hear a majority: it decides nothing, and what it shows may be out of date"
-        yield _point(text, BAD)
-    for problem in status.problems:
-        yield _point(problem, BAD)
-    for node in status.nodes:
-        if node.fence_failure:
-            yield _point(f"{node.name} could not be fenced, and is tried again: {node.fence_failure}", BAD)
+    """What somebody has switched off, and the alerts that are pending."""
     maintenance = status.maintenance
     if maintenance.on:
         because = f": {maintenance.reason}" if maintenance.reason else ""
@@ -91,23 +84,26 @@ def attention(status: Status) -> Iterator[RenderableType]:
             f" stopped, fenced or taken over. Acknowledged by {acknowledged}",
             f"bold {POOR}",
         )
-    elif maintenance.suspended:
-        text = (
-            f"maintenance is off, but the dead-man's switch of {listed(maintenance.suspended)} may still be suspended;"
-            " if it stays so, switch that node off"
+    if not status.alerts:
+        yield Text("no alert is pending", style=GOOD)
+        return
+    critical = sum(alert.severity is Severity.CRITICAL for alert in status.alerts)
+    told = f"{counted(len(status.alerts), 'alert')} pending" + (f", {critical} of them CRITICAL" if critical else "")
+    yield Text(told, style=BAD if critical else POOR)
+    for alert in status.alerts:
+        lasted = f" (for {roughly(max(0, status.at_ms - alert.since_ms))})" if alert.since_ms else ""
+        yield _point(
+            f"{in_local_time(alert.text)}{lasted}",
+            BAD if alert.severity is Severity.CRITICAL else POOR,
+            in_local_time(alert.next_step),
         )
-        yield _point(text, POOR)
-    for warning in status.warnings:
-        if maintenance.on and warning.startswith("maintenance is on"):
-            continue  # said above, with more words
-        if any(problem.endswith(warning.partition(": ")[2] or "-") for problem in status.problems):
-            continue  # said above, as a problem
-        yield _point(warning, POOR)
 
 
-def _point(text: str, style: str) -> RenderableType:
+def _point(text: str, style: str, step: str = "") -> RenderableType:
     grid = Table.grid(padding=(0, 1))
     grid.add_row(Text("!", style=style), Text(text, style=style))
+    if step:
+        grid.add_row("", Text(f"next: {step}", style=DIM))
     return grid
 
 
@@ -127,8 +123,6 @@ def _group(group: GroupView, status: Status) -> RenderableType:
     because = f" ({group.reason.rstrip('.')})" if group.reason and group.reason not in group.sentence else ""
     grid.add_row("why", Text(f"{group.trigger}{asked}{because}. {group.sentence}".strip()))
     owner = next((node for node in status.nodes if node.name == group.owner), None)
-    if step := _next_step(group, owner):
-        grid.add_row("next step", Text(step, style="bold"))
     grid.add_row("standby", _candidates(group, status))
     if group.lease_ms is not None and not status.maintenance.on:
         style = "" if group.lease_ms > 0 else BAD
@@ -143,15 +137,6 @@ def _group(group: GroupView, status: Status) -> RenderableType:
         grid.add_row("policy", policy_view.line(group.policy))
     grid.add_row("resources", _resources(group, heard=owner is None or owner.alive))
     return Group(Text(group.name, style="bold"), Padding(grid, (0, 0, 0, 2)))
-
-
-def _next_step(group: GroupView, owner: NodeView | None) -> str:
-    """What only the operator can do now; empty when the cluster goes on by itself."""
-    stuck = group.phase is Phase.FENCING and owner is not None and owner.fence_failure
-    if group.phase is not Phase.BLOCKED and not stuck:
-        return ""
-    step = f"make sure that {group.owner} is off, then: hamailctl fence confirm {group.owner}"
-    return step if stuck else f"{step}; or: hamailctl clear {group.name}"
 
 
 def _candidates(group: GroupView, status: Status) -> Text:

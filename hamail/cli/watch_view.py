@@ -65,7 +65,7 @@ class Screen:
         )
         yield from attention(status)
         if self._seen is not None and status.quorum:
-            yield from glance.render(self._seen, status.at_ms, RISK_LINES)
+            yield from glance.render(self._seen, status, RISK_LINES)
         yield nodes(status)
 
     def _running(self) -> list[Move]:

@@ -1,9 +1,9 @@
 """Reasons in sentences: why is a group where it is, and what would have to change."""
 
-from hamail.core import placement, policy_warnings, retries
-from hamail.core.facts import Facts, NodeFacts
+from hamail.core import hands_off, placement, policy, retries
+from hamail.core.facts import Facts
 from hamail.core.words import clock
-from hamail.model.ids import GroupName, NodeName
+from hamail.model.ids import GroupName
 from hamail.model.spec import ClusterSpec, Requirement
 from hamail.model.state import ClusterState, Phase
 
@@ -39,8 +39,8 @@ def why(state: ClusterState, facts: Facts, group: GroupName) -> tuple[str, ...]:
     if g.phase is Phase.IDLE and placement.choose(state, facts, group) is None:
         lines.append(f"No node may have {group} now:")
         lines += [f"  {c.node}: {c.reason}." for c in placement.candidates(state, facts, group)]
-        if soon := retries.words(facts, group):
-            lines.append(f"{policy_warnings.waiting(group, g)}; {soon}.")
+        if soon := retries.words(state, facts, group):
+            lines.append(f"{soon}.")
     elif g.owner is not None:
         for c in placement.candidates(state, facts, group):
             if c.node != g.owner and c.node in state.spec.groups[group].nodes:
@@ -49,7 +49,11 @@ def why(state: ClusterState, facts: Facts, group: GroupName) -> tuple[str, ...]:
     if g.owner is not None and (failure := state.node(g.owner).fence_failure):
         lines.append(f"Fencing has not succeeded yet: {failure}")
     lines.append(f"Protected against a second active node by {protection(state.spec, group)}.")
-    lines += policy_warnings.why(state, facts, group)
+    full = policy.used_up(state.spec.groups[group], g, facts.at_ms)
+    if full is not None and full.limit:
+        lines.append(f"{policy.words(group, full)}: it moves for no failed service before then.")
+    if not state.maintenance.on and (off := hands_off.from_group(state, group)):
+        lines.append(f"Nothing is done about it, whatever happens: {off}.")
     if state.maintenance.on:
         lines.append("The cluster is in maintenance: nothing is started, stopped, fenced or moved.")
     return tuple(lines)
@@ -66,53 +70,3 @@ def _headline(state: ClusterState, group: GroupName) -> str:
         Phase.WAITING: f"{group} is not available: every promise to {g.owner} must run out first.",
         Phase.BLOCKED: f"{group} is blocked: only you can say whether {g.owner} is off.",
     }[g.phase]
-
-
-def warnings(state: ClusterState, facts: Facts) -> tuple[str, ...]:
-    """What is one failure away from an outage."""
-    found = []
-    for node in sorted(state.spec.nodes):
-        found += _node_warnings(state, facts, node)
-    for name in sorted(state.spec.groups):
-        g = state.group(name)
-        others = [c for c in placement.candidates(state, facts, name) if c.eligible and c.node != g.owner]
-        if g.owner is not None and not others and not placement.last_resorts(state, facts, name):
-            found.append(f"{name} has no standby: if {g.owner} fails, mail stops")
-        if g.phase is Phase.ACTIVE and g.owner is not None and _denies(facts.node(g.owner), name):
-            found.append(f"{name} does not run on {g.owner} any more, which cannot report its stop yet")
-        if soon := retries.words(facts, name):
-            found.append(f"{policy_warnings.waiting(name, g)}; {soon}")
-        found += policy_warnings.of_group(state, facts, name)
-        if state.spec.groups[name].unsafe_reason:
-            found.append(f"{name} runs without fencing (reason given: {state.spec.groups[name].unsafe_reason})")
-        if (
-            state.spec.groups[name].requires is Requirement.WATCHDOG
-            and g.owner
-            and not state.node(g.owner).watchdog_armed
-        ):
-            found.append(
-                f"{name} relies on watchdogs, and {g.owner} has none armed: if it is lost, only you can decide"
-            )
-    if state.maintenance.on:
-        found.append("maintenance is on: nobody takes over if a node fails")
-    return tuple(found)
-
-
-def _denies(owner: NodeFacts, group: GroupName) -> bool:
-    """Is it heard, and says that nothing of the group runs there?"""
-    return owner.alive and owner.holds is not None and group not in owner.holds
-
-
-def _node_warnings(state: ClusterState, facts: Facts, node: NodeName) -> list[str]:
-    heard = facts.node(node)
-    found = []
-    if not heard.alive:
-        role = "witness " if state.spec.nodes[node].witness else ""
-        found.append(f"{role}{node} has not been heard for {heard.silent_ms / 1000:.1f} s")
-    elif not heard.ready:
-        found.append(f"{node} is not ready: {heard.detail}")
-    found += policy_warnings.of_node(node, state.node(node))
-    for device, problem in sorted(heard.fence_ready.items()):
-        if problem:
-            found.append(f"{node} could not fence with {device}: {problem}")
-    return found

@@ -88,7 +88,7 @@ def _group(
         return lines, True
     if g.phase is Phase.IDLE:
         nobody = [f"{x.node}: {x.reason}" for x in placement.candidates(state, facts, name)]
-        wait = retries.words(facts, name)
+        wait = retries.words(state, facts, name)
         down = f"{name} stays down, for no node may have it ({'; '.join(nobody)})."
         return [down, *([f"{wait}."] if wait else [])], False
     if g.owner is not None and facts.node(g.owner).alive:

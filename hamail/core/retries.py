@@ -34,10 +34,13 @@ def _waits(state: ClusterState, group: GroupName) -> bool:
     return g.phase is Phase.IDLE and bool(g.failed_on or (g.failures and not g.pardoned))
 
 
-def words(facts: Facts, group: GroupName) -> str:
-    """When the next try comes; empty when none will."""
+def words(state: ClusterState, facts: Facts, group: GroupName) -> str:
+    """Why it waits, and when the next try comes; empty when none will."""
     left_ms = facts.retry_in_ms.get(group)
-    return "" if left_ms is None else f"next try in {-(-left_ms // 1000)} s; hamailctl clear {group} tries at once"
+    if left_ms is None:
+        return ""
+    why = "could not be started anywhere" if state.group(group).failed_on else "waits, for it moved too often"
+    return f"{group} {why}; next try in {-(-left_ms // 1000)} s; hamailctl clear {group} tries at once"
 
 
 def _pause_ms(state: ClusterState, group: GroupName, at_ms: int) -> int:

@@ -9,9 +9,20 @@ from msgspec.structs import replace
 from hamail import __version__
 from hamail.control.api import GIVEN, Why
 from hamail.control.port import NotProposed
-from hamail.core import account, config_effects, explain, leaving, placement, policy, policy_view, preflight, record
+from hamail.core import (
+    account,
+    config_effects,
+    explain,
+    leaving,
+    placement,
+    policy,
+    policy_view,
+    preflight,
+    record,
+    retries,
+)
 from hamail.core.changes_orders import NODES_ARE_FIXED
-from hamail.core.facts import Facts
+from hamail.core.facts import Facts, NodeFacts
 from hamail.core.provenance import operator_refusal
 from hamail.daemon import agent_check
 from hamail.daemon.reports import Reports
@@ -24,9 +35,11 @@ from hamail.model.preflight import Preflight, PreflightAsk
 from hamail.model.report import NodeReport
 from hamail.model.situation import MOVES_TOLD, SITUATION_SCHEMA, Situation
 from hamail.model.spec import ClusterSpec
-from hamail.model.state import ClusterState
+from hamail.model.state import ClusterState, Phase
 from hamail.model.status import STATUS_SCHEMA, GroupView, NodeView, Status
 from hamail.model.timings import Timings
+from hamail.monitoring import alerts
+from hamail.monitoring.board import Board
 
 MS = 1_000_000
 
@@ -40,19 +53,20 @@ class DaemonBackend:
         reports: Reports,
         agent_dirs: tuple[Path, ...] = (),
         policy: Policy = ANYTHING,
-        certificate_warnings: Callable[[int], tuple[str, ...]] = lambda _: (),
+        certificates_end: Callable[[], dict[NodeName, int]] = dict,
     ) -> None:
         """`agent_dirs`: where this node's agents are; empty on a witness, which has no use for them.
         `policy`: what its executor allows.
 
-        `certificate_warnings`: what is to be said of the nodes' certificates, given the time in ms since 1970.
+        `certificates_end`: when those of the nodes do, in ms since 1970, as far as is known.
         """
         self._shell = shell
         self._reports = reports
         self._engine = shell.engine
         self._agent_dirs = agent_dirs
         self._policy = policy
-        self._certificate_warnings = certificate_warnings
+        self._certificates_end = certificates_end
+        self._board = Board()
 
     def now_ms(self) -> int:
         return wall_ms()
@@ -156,12 +170,17 @@ class DaemonBackend:
         return await self._shell.wait_applied(after, timeout_ms / 1000)
 
     def status(self) -> Status:
+        """Call it now and then also when nobody asks: since when an alert is pending is known from here."""
+        status = self._status()
+        return replace(status, alerts=self._board.see(alerts.pending(status), status.at_ms))
+
+    def _status(self) -> Status:
         engine, state = self._engine, self.state()
         facts = engine.facts()
         health = self._shell.health()
         spec = state.spec if state.config.revision else engine.bootstrap
         heard = sum(1 for n in spec.nodes if facts.node(n).alive)
-        local = engine.local.why_passive()
+        ends = self._certificates_end()
         return Status(
             schema=STATUS_SCHEMA,
             cluster=spec.name,
@@ -174,13 +193,14 @@ class DaemonBackend:
             applied=state.applied,
             config_revision=state.config.revision,
             maintenance=state.maintenance,
-            nodes=tuple(self._node(spec, state, facts, n) for n in sorted(spec.nodes)),
+            nodes=tuple(self._node(spec, state, facts, n, ends.get(n, 0)) for n in sorted(spec.nodes)),
             groups=tuple(self._group(state, facts, g) for g in sorted(state.spec.groups)),
-            warnings=(*explain.warnings(state, facts), *self._certificate_warnings(wall_ms())),
-            problems=(f"{engine.me} is passive: {local}",) if local else (),
+            fault=engine.problem,
+            last_drill=state.drills[-1] if state.drills else None,
+            incidents=tuple(i for i in state.incidents if not i.closed_ms),
         )
 
-    def _node(self, spec: ClusterSpec, state: ClusterState, facts: Facts, name: NodeName) -> NodeView:
+    def _node(self, spec: ClusterSpec, state: ClusterState, facts: Facts, name: NodeName, ends_ms: int) -> NodeView:
         n, heard = state.node(name), facts.node(name)
         peer = self._engine.members.peers.get(name)
         beat = peer.heartbeat if peer else None
@@ -212,6 +232,7 @@ class DaemonBackend:
             returns=len(policy.recent(n.returns, facts.at_ms, spec.quarantine.window_ms)) if spec.quarantine else 0,
             version=__version__ if name == self._engine.me else (beat.version if beat else ""),
             applied=state.applied if name == self._engine.me else (beat.applied if beat else 0),
+            certificate_expires_ms=ends_ms,
         )
 
     def _group(self, state: ClusterState, facts: Facts, name: GroupName) -> GroupView:
@@ -233,6 +254,10 @@ class DaemonBackend:
             resources=self._resources(state, name),
             candidates=placement.candidates(state, facts, name),
             policy=policy_view.view(state, name, facts.at_ms),
+            held=name in self._engine.local.held,
+            denied=g.phase is Phase.ACTIVE and g.owner is not None and denies(facts.node(g.owner), name),
+            last_resorts=placement.last_resorts(state, facts, name),
+            retry=retries.words(state, facts, name),
         )
 
     def _resources(self, state: ClusterState, name: GroupName) -> dict[str, str]:
@@ -245,3 +270,8 @@ class DaemonBackend:
             peer = self._engine.members.peers.get(owner)
             told = peer.heartbeat.resources.get(name, {}) if peer and peer.heartbeat else {}
         return {r.name: told.get(r.name, "unknown") for r in state.spec.groups[name].resources}
+
+
+def denies(owner: NodeFacts, group: GroupName) -> bool:
+    """Is it heard, and says that nothing of the group runs there?"""
+    return owner.alive and owner.holds is not None and group not in owner.holds

@@ -1,10 +1,8 @@
-"""Notices that this node's certificates were renewed, and has the links use the new ones; and warns of old ones."""
+"""Notices that this node's certificates were renewed, and has the links use the new ones; and knows when they end."""
 
 import asyncio
-import math
 import ssl
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 import structlog
 
@@ -14,8 +12,6 @@ from hamail.transport.links import LinkStatus
 from hamail.transport.transport import Transport
 
 LOOK_S = 2.0
-DAYS_TO_WARN = 60  # a certificate that renews itself does so months earlier
-SECONDS_PER_DAY = 86_400
 
 log = structlog.get_logger("hamail")
 Stamp = tuple[tuple[int, int, int], ...]
@@ -42,14 +38,13 @@ class CertificateWatch:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def warnings(self, now_ms: int) -> tuple[str, ...]:
-        """A sentence for each certificate, this node's or a peer's, that will soon be worth nothing."""
+    def expiries(self) -> dict[NodeName, int]:
+        """When the certificates of this node and of the peers that it is linked with end: ms since 1970."""
         links: Mapping[NodeName, LinkStatus] = self._transport.links()
         ends = {name: link.certificate_expires for name, link in links.items()}
         if self.own is not None:
             ends[self.own.node] = self.own.expires
-        found = (_warning(node, expires, now_ms) for node, expires in sorted(ends.items()) if expires)
-        return tuple(sentence for sentence in found if sentence)
+        return {node: ssl.cert_time_to_seconds(expires) * 1000 for node, expires in ends.items() if expires}
 
     async def _watch(self) -> None:
         while True:
@@ -77,14 +72,3 @@ class CertificateWatch:
             else:
                 found.append((status.st_ino, status.st_mtime_ns, status.st_size))
         return tuple(found)
-
-
-def _warning(node: NodeName, expires: str, now_ms: int) -> str:
-    at_s = ssl.cert_time_to_seconds(expires)
-    days = math.floor((at_s - now_ms / 1000) / SECONDS_PER_DAY)
-    if days >= DAYS_TO_WARN:
-        return ""
-    day = datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d")
-    if days < 0:
-        return f"the certificate of {node} EXPIRED on {day}; see: hamailctl pki status"
-    return f"the certificate of {node} expires in {days} days, on {day}; on {node}: hamailctl pki renew"

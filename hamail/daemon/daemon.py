@@ -25,9 +25,12 @@ from hamail.daemon.certificate_watch import CertificateWatch
 from hamail.daemon.executor_link import ExecutorLink
 from hamail.daemon.prober import Prober
 from hamail.daemon.reports import Reports
+from hamail.daemon.revocations import Revocations
 from hamail.daemon.shell import Shell, boottime_ns, wall_ms
 from hamail.executor.notify import from_environment
 from hamail.executor.policy import Policy
+from hamail.model.ids import NodeName
+from hamail.model.messages import AnyMessage, Revoked
 from hamail.model.spec import ClusterSpec
 from hamail.transport.certificates import Certificates
 from hamail.transport.transport import Transport
@@ -70,6 +73,7 @@ class Daemon:
         self.shell = Shell(self.engine, barred, self._alive, self._in_thread)
         self.transport = self._transport(node, spec)
         self.certificates = CertificateWatch(self.transport, Certificates.of(node.certificates))
+        self.revocations = self._revocations(node, spec)
         self.shell.links = self.transport
         self.consensus = self._consensus(node, spec)
         self.audit = AuditKeeper(self.shell, Trail(node.state_dir / NAME, node.node, log.warning))
@@ -85,12 +89,8 @@ class Daemon:
         self.shell.asides = self.reports
         agents = () if spec.nodes[node.node].witness else node.agent_dirs
         policy = Policy(**msgspec.structs.asdict(node.allow))
-        self.control = ControlServer(
-            DaemonBackend(self.shell, self.reports, agents, policy, self.certificates.warnings),
-            node.control_socket,
-            node.control_group,
-            self.audit.asked,
-        )
+        self.backend = DaemonBackend(self.shell, self.reports, agents, policy, self.certificates.expiries)
+        self.control = ControlServer(self.backend, node.control_socket, node.control_group, self.audit.asked)
         self.prober = Prober(self.shell)
 
     async def run(self) -> None:
@@ -103,7 +103,9 @@ class Daemon:
 
     async def start(self) -> None:
         """Raises OSError or LookupError when an address or the socket cannot be had."""
+        self.revocations.begin()
         self.certificates.start(await self.transport.start())
+        self.revocations.start()
         await self.control.start()
         self.audit.start()
         if self.shell.executor is not None:
@@ -118,6 +120,7 @@ class Daemon:
         self.notifier.send("STOPPING=1")
         await self.prober.stop()
         await self.certificates.stop()
+        await self.revocations.stop()
         self.reports.close()
         self.shell.perform(self.engine.leave(boottime_ns(), wall_ms()))
         await asyncio.sleep(FLUSH_S)
@@ -135,6 +138,7 @@ class Daemon:
         if now_s - self._alive_at_s >= ALIVE_EVERY_S:
             self._alive_at_s = now_s
             self.notifier.send("WATCHDOG=1")
+            self.backend.status()  # notes since when what is pending
 
     def _transport(self, node: "NodeConfig", spec: ClusterSpec) -> Transport:
         me = spec.nodes[node.node]
@@ -144,10 +148,31 @@ class Daemon:
             peers={name: (n.address, n.port) for name, n in spec.nodes.items() if name != node.node},
             bind=(node.bind_address or me.address, me.port),
             certificates=Certificates.of(node.certificates),
-            on_message=self.shell.on_message,
+            on_message=self._on_message,
             on_link=lambda peer, up, why: None,  # the transport itself writes the log line
             now_ns=boottime_ns,
         )
+
+    def _revocations(self, node: "NodeConfig", spec: ClusterSpec) -> Revocations:
+        return Revocations(
+            spec.name,
+            Certificates.of(node.certificates),
+            node.state_dir,
+            revoke=self.transport.revoke,
+            links=self.transport.links,
+            send=self.transport.send,
+            understands=self._same_version,
+        )
+
+    def _same_version(self, peer: NodeName) -> bool:
+        beat = self.engine.members.peers[peer].heartbeat
+        return beat is not None and beat.version == __version__
+
+    def _on_message(self, sender: NodeName, message: AnyMessage) -> None:
+        if isinstance(message, Revoked):
+            self.revocations.hear(message)
+        else:
+            self.shell.on_message(sender, message)
 
     def _consensus(self, node: "NodeConfig", spec: ClusterSpec) -> SyncObjConsensus:
         return SyncObjConsensus(

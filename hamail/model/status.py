@@ -5,10 +5,12 @@ This is the body of `hamailctl status --json`; `schema` grows when a field chang
 
 from msgspec import Struct
 
+from hamail.model.alert import Alert
 from hamail.model.ids import DeviceName, Epoch, GroupName, LogIndex, NodeName, ResourceName
+from hamail.model.practice import DrillRecord, Incident
 from hamail.model.state import FenceOrder, Maintenance, Phase, Term
 
-STATUS_SCHEMA = 1
+STATUS_SCHEMA = 2  # `warnings` and `problems` became `alerts`
 
 
 class NodeView(Struct, frozen=True, kw_only=True):
@@ -33,6 +35,7 @@ class NodeView(Struct, frozen=True, kw_only=True):
     returns: int = 0  # how often it was lost and came back within the time that counts for quarantine
     version: str = ""
     applied: LogIndex = 0
+    certificate_expires_ms: int = 0  # wall clock; 0: not known, for no link to it is up
 
 
 class BudgetView(Struct, frozen=True, kw_only=True):
@@ -78,6 +81,10 @@ class GroupView(Struct, frozen=True, kw_only=True):
     resources: dict[ResourceName, str] = {}  # up | starting | failed | stopping | down | unknown
     candidates: tuple[Candidate, ...] = ()
     policy: PolicyView | None = None
+    held: bool = False  # something of it runs on the node that tells, by its executor's word
+    denied: bool = False  # the owner is heard, and says that nothing of it runs there
+    last_resorts: tuple[NodeName, ...] = ()  # in quarantine: used if nobody else can
+    retry: str = ""  # why nobody has it, and when it is tried again, in words
 
 
 class Status(Struct, frozen=True, kw_only=True):
@@ -94,5 +101,18 @@ class Status(Struct, frozen=True, kw_only=True):
     maintenance: Maintenance
     nodes: tuple[NodeView, ...]
     groups: tuple[GroupView, ...]
-    warnings: tuple[str, ...] = ()  # what is one failure away from an outage, in words
-    problems: tuple[str, ...] = ()  # why this node is passive, if it is
+    fault: str = ""  # why this node takes no part until somebody mends it
+    last_drill: DrillRecord | None = None
+    incidents: tuple[Incident, ...] = ()  # open ones
+    alerts: tuple[Alert, ...] = ()  # pending, the worst first
+
+    @property
+    def here(self) -> NodeView | None:
+        """What the node that tells says of itself; None when the configuration does not name it."""
+        return next((n for n in self.nodes if n.name == self.node), None)
+
+    @property
+    def passive(self) -> str:
+        """Why this node could not take a group, or not vote; empty when it could."""
+        me = self.here
+        return self.fault or (me.detail if me is not None and not me.ready else "")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from hamail.core import estimates
+from hamail.core import estimates, hands_off
 from hamail.model.practice import Fault
 from hamail.model.spec import GroupSpec, Requirement
 from hamail.model.state import ClusterState, Phase
@@ -144,10 +144,11 @@ def checks(state: ClusterState, status: Status, plan: Plan, here_only: bool) -> 
     group = next((g for g in status.groups if g.name == plan.group), None)
     yield Check(
         name="this node hears a majority",
-        ok=status.quorum and not status.problems,
-        detail="; ".join(status.problems) or ("" if status.quorum else f"{status.node} does not"),
+        ok=status.quorum and not status.passive,
+        detail=status.passive or ("" if status.quorum else f"{status.node} does not"),
     )
-    yield Check(name="no maintenance", ok=not status.maintenance.on, detail="hamailctl maintenance off")
+    hands = hands_off.from_group(state, plan.group)
+    yield Check(name="no maintenance", ok=not hands, detail=f"{hands}: nothing would be taken over")
     if group is None:
         yield Check(name="the group runs", ok=False, detail=f"there is no group {plan.group}")
         return

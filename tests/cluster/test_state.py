@@ -21,7 +21,10 @@ INITIALISE = "runuser -u hamail -- hamaild --initialise"
 
 
 def problems(world: World, node: str) -> str:
-    return "; ".join((world.status(node) or {"problems": ()})["problems"])
+    """Why it is passive, in its own words."""
+    status = world.status(node)
+    here = next((n for n in status["nodes"] if n["name"] == node and not n["ready"]), None) if status else None
+    return here["detail"] if here else ""
 
 
 def replace_disk(world: World, name: str) -> None:

@@ -118,6 +118,11 @@ class World:
         except NoAnswer:
             return None
 
+    def alerts(self, node: str) -> set[str]:
+        """What it calls pending: "no-standby mail"."""
+        status = self.status(node) or {"alerts": ()}
+        return {f"{alert['name']} {alert['subject']}" for alert in status["alerts"]}
+
     def group(self, node: str = "", name: str = "mail") -> dict[str, Any]:
         """A group as a node sees it; {} when it gives no answer."""
         status = self.status(node)
@@ -164,8 +169,9 @@ class World:
             status = self.status(name)
             if status is None:
                 return f"{name} gives no status"
-            if not status["quorum"] or status["problems"]:
-                return f"{name}: quorum {status['quorum']}; {'; '.join(status['problems'])}"
+            passive = [view["detail"] for view in status["nodes"] if view["name"] == name and not view["ready"]]
+            if not status["quorum"] or passive:
+                return f"{name}: quorum {status['quorum']}; {'; '.join(passive)}"
             for group in status["groups"]:
                 if group["phase"] != "active":
                     return f"{name} sees {group['name']} {group['phase']}: {group['sentence']}"

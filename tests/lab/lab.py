@@ -299,10 +299,10 @@ class Lab:
         return result
 
     def status(self, node: str) -> dict[str, Any] | None:
-        """`hamailctl status --json` of a node; None where it gives none."""
+        """`hamailctl status --json` of a node; None where it gives none. 1: a critical alert is pending."""
         try:
             result = self.nodes[node].run(["hamailctl", "status", "--json"], check=False, timeout_s=10)
-            return json.loads(result.stdout) if result.returncode == 0 else None
+            return json.loads(result.stdout) if result.returncode in (0, 1) else None
         except Exception as error:
             self.say(f"{node}: no status: {error}")
             return None
@@ -314,8 +314,9 @@ class Lab:
             status = self.status(name)
             if status is None:
                 return f"{name} gives no status"
-            if not status["quorum"] or status["problems"]:
-                return f"{name}: quorum {status['quorum']}, {'; '.join(status['problems'])}"
+            passive = [view["detail"] for view in status["nodes"] if view["name"] == name and not view["ready"]]
+            if not status["quorum"] or passive:
+                return f"{name}: quorum {status['quorum']}, {'; '.join(passive)}"
             for group in status["groups"]:
                 if group["phase"] != "active":
                     return f"{name} sees group {group['name']} {group['phase']}: {group['sentence']}"

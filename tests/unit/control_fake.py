@@ -37,7 +37,8 @@ from hamail.model.state import (
     Phase,
     Trigger,
 )
-from hamail.model.status import Candidate, GroupView, NodeView, Status
+from hamail.model.status import STATUS_SCHEMA, Candidate, GroupView, NodeView, Status
+from hamail.monitoring import alerts
 
 T0 = 1_795_000_000_000  # 2026-11-18 11:06:40 UTC
 
@@ -149,7 +150,7 @@ class FakeBackend:
             node = self.st.node(name)
             base = NodeView(
                 name=name, address=spec.address, witness=spec.witness, alive=True, suspected=False, silent_ms=37,
-                joined=node.incarnation is not None and not spec.witness, standby=node.standby, ready=not spec.witness,
+                joined=node.incarnation is not None and not spec.witness, standby=node.standby, ready=True,
                 watchdog="none" if spec.witness else "armed", fence=node.fence, fence_failure=node.fence_failure,
                 fence_devices={} if spec.witness else {"ipmi": ""}, version="0.1.0", applied=self.st.applied,
             )  # fmt: skip
@@ -167,12 +168,16 @@ class FakeBackend:
             )  # fmt: skip
             groups.append(msgspec.structs.replace(base, **self.group_changes))
         status = Status(
-            schema=1, cluster=self.st.spec.name, node=self.node, at_ms=self.now + 3_600_000, version="0.1.0",
+            schema=STATUS_SCHEMA, cluster=self.st.spec.name, node=self.node, at_ms=self.now + 3_600_000, version="0.1.0",
             quorum=self.quorum, coordinator="n1", term=4, applied=self.st.applied,
             config_revision=self.st.config.revision, maintenance=self.st.maintenance, nodes=tuple(nodes),
-            groups=tuple(groups),
+            groups=tuple(groups), last_drill=self.st.drills[-1] if self.st.drills else None,
+            incidents=tuple(i for i in self.st.incidents if not i.closed_ms),
         )  # fmt: skip
-        return msgspec.structs.replace(status, **self.status_changes)
+        status = msgspec.structs.replace(status, **self.status_changes)
+        since_ms = status.at_ms - 90_000
+        found = (msgspec.structs.replace(a, since_ms=since_ms) for a in alerts.pending(status))
+        return msgspec.structs.replace(status, alerts=tuple(found))
 
     def state(self) -> ClusterState:
         return self.st
@@ -486,16 +491,12 @@ SCENES = {
         setattr(b, "candidates", (
             Candidate(node="n1", eligible=True, reason="owns it"),
             Candidate(node="n2", eligible=False, reason="not heard for 12 min"))),
-        b.status_changes.update(warnings=(
-            "mail has no standby: one more failure of n1 is an outage",
-            "ipmi could not fence n2 just now: connection timed out")),
     ),
     "down": lambda b: (
         b.group_changes.update(phase=Phase.BLOCKED, lease_ms=None, resources=dict.fromkeys(RESOURCES, "unknown"),
             owner="n2", sentence="n2 did not stop mail and could not be fenced: ipmi: timed out after 60 s"),
         b.node_changes.update(n2={"alive": False, "silent_ms": 61_000, "ready": False,
             "fence_failure": "ipmi: timed out after 60 s"}),
-        b.status_changes.update(quorum=False, problems=("this node hears no majority: only itself of n1, n2, n3",)),
     ),
 }  # fmt: skip
 

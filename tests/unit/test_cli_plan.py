@@ -148,7 +148,7 @@ def test_status_tells_which_single_failure_ends_in_an_outage(run, backend):
     assert "n1 runs on, but nobody hears it" not in out, "its loss was told"
     body = json.loads(run("status", "--json")[1])
     assert not body["risks"][0]["continues"]
-    assert body["schema"] == "hamail/status/1"
+    assert body["schema"] == "hamail/status/2"
 
 
 def test_status_tells_of_drills_incidents_schedules_and_limits(run, backend):

@@ -152,10 +152,11 @@ def test_active_is_for_load_balancers(client, backend, path):
 
 def test_metrics_are_prometheus_text(client, backend):
     text = client.metrics()
-    assert 'hamail_group_owner{group="mail",node="n1"} 1' in text
-    assert 'hamail_group_owner{group="mail",node="n2"} 0' in text
-    assert 'hamail_nodes{node="n3",status="alive",type="witness"} 1' in text
-    assert 'hamail_fence_device_ready{node="n2",device="ipmi"} 1' in text
+    assert text.splitlines()[2] == "hamail_up 1"
+    assert 'hamail_group_owner{cluster="mail-pair",group="mail",node="n1"} 1' in text
+    assert 'hamail_group_owner{cluster="mail-pair",group="mail",node="n2"} 0' in text
+    assert 'hamail_nodes{cluster="mail-pair",node="n3",status="alive",type="witness"} 1' in text
+    assert 'hamail_fence_device_ready{cluster="mail-pair",node="n2",device="ipmi"} 1' in text
     names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(names) == len(set(names)) and all(name.startswith("hamail_") for name in names)
     for line in text.splitlines():

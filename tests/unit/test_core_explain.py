@@ -27,69 +27,6 @@ def failed_everywhere():
     return run(state, grant("n2", 10, released), c.StartFailed(**first, node="n2", epoch=12), start=12)
 
 
-# ---- warnings
-
-
-def test_a_healthy_cluster_warns_of_nothing():
-    assert explain.warnings(active(), facts()) == ()
-
-
-@pytest.mark.parametrize(
-    ("node", "heard", "said"),
-    [
-        ("n2", SILENT, "n2 has not been heard for 2.5 s"),
-        ("n3", SILENT, "witness n3 has not been heard for 2.5 s"),
-        ("n2", replace(GOOD, ready=False, detail="its disk is full"), "n2 is not ready: its disk is full"),
-        ("n2", replace(GOOD, fence_ready={"pdu": "no answer"}), "n2 could not fence with pdu: no answer"),
-    ],
-)
-def test_a_node_that_is_not_as_it_should_be_is_named(node, heard, said):
-    assert said in explain.warnings(active(), facts(**{node: heard}))
-
-
-def test_an_owner_that_says_it_runs_nothing_is_believed():
-    """It has stopped, and hears no leader to whom it could report it."""
-    told = "mail does not run on n1 any more, which cannot report its stop yet"
-    assert told in explain.warnings(active(), facts(n1=replace(GOOD, holds=())))
-    assert told not in explain.warnings(active(), facts(n1=replace(GOOD, holds=("mail",))))
-
-
-def test_a_device_that_works_is_no_warning():
-    assert explain.warnings(active(), facts(n2=replace(GOOD, fence_ready={"pdu": ""}))) == ()
-
-
-def test_a_group_without_anybody_to_take_over_is_a_warning():
-    alone = "mail has no standby: if n1 fails, mail stops"
-    assert alone in explain.warnings(active(), facts(n2=SILENT))
-    standby = run(active(), c.SetStandby(at_ms=0, node="n2", standby=True), start=20)
-    assert set(explain.warnings(standby, facts())) == {alone, "n2 is in standby"}
-    idle = explain.warnings(began(), facts(n1=SILENT, n2=SILENT))
-    assert alone not in idle, "nobody has it, so nobody can lose it"
-
-
-def test_a_group_that_runs_nowhere_says_when_it_is_tried_again():
-    found = explain.warnings(failed_everywhere(), facts(retry_in_ms={"mail": 29_001}))
-    assert "mail could not be started anywhere; next try in 30 s; hamailctl clear mail tries at once" in found
-
-
-def test_maintenance_is_a_warning():
-    state = run(active(), c.SetMaintenance(at_ms=0, on=True), start=20)
-    assert "maintenance is on: nobody takes over if a node fails" in explain.warnings(state, facts())
-
-
-def test_less_than_fencing_is_said_with_the_reason_that_was_given():
-    state = active(cluster(requires=Requirement.LEASE, levels=0))
-    assert explain.warnings(state, facts()) == ("mail runs without fencing (reason given: a simulation)",)
-
-
-def test_a_watchdog_that_is_relied_upon_must_be_armed():
-    unarmed = "mail relies on watchdogs, and n1 has none armed: if it is lost, only you can decide"
-    state = active(cluster(requires=Requirement.WATCHDOG, levels=0))
-    assert unarmed in explain.warnings(state, facts())
-    armed = replace(state, nodes={**state.nodes, "n1": replace(state.node("n1"), watchdog_armed=True)})
-    assert unarmed not in explain.warnings(armed, facts())
-
-
 # ---- why
 
 

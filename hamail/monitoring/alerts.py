@@ -1,0 +1,125 @@
+"""Which alerts are pending, from what one node's status says. Pure: status, metrics and rules all have them from here.
+
+What somebody has ordered (standby, a ban, maintenance) is none, until it looks forgotten; what follows from it is one.
+"""
+
+from collections.abc import Iterator
+
+from hamail.core.words import clock
+from hamail.model.alert import KINDS, Alert, alert
+from hamail.model.state import Maintenance, Phase, Term
+from hamail.model.status import GroupView, NodeView, Status
+
+DAY_MS = 86_400_000
+CERTIFICATE_MS = 60 * DAY_MS  # a certificate that renews itself does so months earlier
+MAINTENANCE_LONG_MS = 4 * 3_600_000
+DOWN = {
+    Phase.IDLE: "no node runs it",
+    Phase.STARTING: "it is starting on {owner}",
+    Phase.STOPPING: "it is stopping on {owner}",
+    Phase.FENCING: "{owner} may still hold it and is being fenced",
+    Phase.WAITING: "{owner} may still hold it until its time has run out",
+}
+_ORDER = {name: number for number, name in enumerate(KINDS)}
+
+
+def pending(status: Status) -> tuple[Alert, ...]:
+    """The worst first. Without `since_ms`: see `board`. A node without a majority tells of itself only."""
+    found = [*_own(status), *_certificates(status)]
+    if status.quorum:
+        for node in status.nodes:
+            found += _of_node(node, here=node.name == status.node)
+        for group in status.groups:
+            found += _of_group(group)
+        found += _forgotten(status)
+        for incident in status.incidents:
+            text = f"incident {incident.id} is open since {clock(incident.opened_ms)}: {incident.title}"
+            found.append(alert("incident-open", str(incident.id), text))
+    return tuple(sorted(found, key=lambda a: (_ORDER[a.name], a.subject)))
+
+
+def _own(status: Status) -> Iterator[Alert]:
+    """At most one: what comes first hides the others."""
+    me = status.here
+    if status.fault:
+        yield alert("fail-stop", status.node, f"{status.node} takes no part: {status.fault}")
+    elif not status.quorum:
+        why = me.detail if me is not None and not me.ready and me.detail else "it does not hear a majority of the nodes"
+        text = f"{status.node} decides nothing, and what it shows may be out of date: {why}"
+        yield alert("no-majority", status.node, text)
+
+
+def _certificates(status: Status) -> Iterator[Alert]:
+    for node in status.nodes:
+        ends_ms = node.certificate_expires_ms
+        left_ms = ends_ms - status.at_ms
+        if not ends_ms or left_ms >= CERTIFICATE_MS:
+            continue
+        day = clock(ends_ms)[:10]
+        if left_ms < 0:
+            yield alert("certificate-expired", node.name, f"the certificate of {node.name} EXPIRED on {day}")
+        else:
+            days = f"expires in {left_ms // DAY_MS} days, on {day}"
+            yield alert("certificate-expires", node.name, f"the certificate of {node.name} {days}")
+
+
+def _of_node(node: NodeView, here: bool) -> Iterator[Alert]:
+    name = node.name
+    if not node.alive and not node.restarting:
+        role, kind = ("witness ", "witness-lost") if node.witness else ("", "node-not-heard")
+        yield alert(kind, name, f"{role}{name} has not been heard for {node.silent_ms / 1000:.1f} s")
+    elif node.alive and not node.ready:
+        yield alert("node-not-ready", name, f"{name} is not ready: {node.detail or 'no reason given'}")
+    if node.fence_failure:
+        text = f"{name} could not be fenced, and is tried again: {node.fence_failure}"
+        yield alert("fence-failed", name, text)
+    if broken := [f"{device}: {why}" for device, why in sorted(node.fence_devices.items()) if why]:
+        yield alert("fence-not-ready", name, f"{name} could not be fenced with {'; '.join(broken)}")
+    if node.alive and node.ready and node.watchdog == "not armed":
+        whose = "this node's watchdog" if here else f"the watchdog of {name}"
+        yield alert("watchdog-not-armed", name, f"{whose} is not armed: it would not reset {name} in time")
+    if node.quarantine is not None:
+        text = f"{name} is in quarantine until {clock(node.quarantine.until_ms)}: {node.quarantine.reason}"
+        yield alert("quarantined", name, text)
+
+
+def _of_group(group: GroupView) -> Iterator[Alert]:
+    name, owner = group.name, group.owner or "nobody"
+    if group.phase is Phase.BLOCKED:
+        yield alert("group-blocked", name, f"{name} is blocked: only you can say whether {owner} is off", node=owner)
+    elif group.phase is not Phase.ACTIVE:
+        yield alert("group-not-active", name, group.retry or f"{name} is down: {DOWN[group.phase].format(owner=owner)}")
+    elif group.denied:
+        text = f"{name} does not run on {owner} any more, which cannot report its stop yet"
+        yield alert("group-gone", name, text)
+    if group.owner is not None and not any(c.eligible and c.node != group.owner for c in group.candidates):
+        if group.last_resorts:
+            text = f"{name} has no standby but {', '.join(group.last_resorts)}, in quarantine: used if nobody else can"
+        else:
+            text = f"{name} has no standby: if {owner} fails, mail stops"
+        yield alert("no-standby", name, text)
+    policy = group.policy
+    if policy is not None and policy.used_up and all(b.limit for b in policy.failovers):
+        yield alert("failovers-used-up", name, f"{policy.used_up}: it moves for no failed service")
+
+
+def _forgotten(status: Status) -> Iterator[Alert]:
+    held: list[tuple[str, str, Term | Maintenance]] = []
+    if status.maintenance.on:
+        held.append((status.cluster, "hamailctl maintenance off", status.maintenance))
+    for group in status.groups:
+        if group.policy is not None and group.policy.maintenance is not None:
+            command = f"hamailctl maintenance off --group {group.name}"
+            held.append((group.name, command, group.policy.maintenance))
+    for node in status.nodes:
+        if node.maintenance is not None:
+            held.append((node.name, f"hamailctl maintenance off --node {node.name}", node.maintenance))
+    for subject, command, term in held:
+        if status.at_ms - term.since_ms >= MAINTENANCE_LONG_MS:
+            because = f" ({term.reason})" if term.reason else ""
+            text = f"{subject} is in maintenance since {clock(term.since_ms)} by {term.actor or 'somebody'}{because}"
+            yield alert("maintenance-on-long", subject, text, command=command)
+    if not status.maintenance.on:
+        for node_name in status.maintenance.suspended:
+            text = f"maintenance is off, but the dead-man's switch of {node_name} may still be suspended"
+            yield alert("deadman-suspended", node_name, text)
