@@ -283,7 +283,15 @@ class Issuer:
         """A key that was copied is of use until the node's next certificate; or the node notices that it was copied."""
         assert peer.certificate is not None
         node, serial = peer.node, peer.certificate.serial_number
-        if self._keep.shown(node, serial, peer.host) is Standing.OLD:
+        standing = self._keep.shown(node, serial, peer.host)
+        if standing is Standing.REVOKED:
+            raise NotNow(
+                f"this certificate of {node} ({serial:x}) was revoked",
+                f"A new one, where the authority is kept: hamailctl token create --node {node}",
+                slow=True,
+                alarm=f"someone uses a revoked certificate of {node}",
+            )
+        if standing is Standing.OLD:
             raise NotNow(
                 f"this is an old certificate of {node} ({serial:x}): another one has taken its place",
                 f"Was {node} brought back from a backup? Then give it a new one, where the authority is kept:"

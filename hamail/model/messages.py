@@ -92,6 +92,12 @@ class Pong(Message, frozen=True, kw_only=True, tag="pong"):
     at_us: int  # wall clock of the answering node
 
 
+class Revoked(Message, frozen=True, kw_only=True, tag="revoked"):
+    """Which certificates count no more, as the authority has said and signed it. Goes past the engine."""
+
+    statement: str
+
+
 # For people's questions only: they go past the engine, which knows nothing of them.
 Aside: TypeAlias = ReportRequest | ReportAnswer | Ping | Pong
 AnyMessage: TypeAlias = (
@@ -105,4 +111,5 @@ AnyMessage: TypeAlias = (
     | ReportAnswer
     | Ping
     | Pong
+    | Revoked
 )

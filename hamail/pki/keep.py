@@ -24,6 +24,7 @@ from msgspec.structs import replace
 
 from hamail.disk import DiskFile, RealDisk
 from hamail.model.ids import NodeName
+from hamail.model.serials import number_of
 from hamail.pki.authority import (
     AUTHORITY_DAYS,
     CA_CERTIFICATE,
@@ -35,6 +36,7 @@ from hamail.pki.authority import (
 )
 from hamail.pki.files import SECRET_MODE, PkiError, make_folder, read, write
 from hamail.pki.line import Line
+from hamail.pki.revocations import NODES_MAX, statement
 
 STATE_FILE = "state.json"
 LOCK_FILE = "lock"  # the issuer and root's commands change the state, each in its own process
@@ -47,6 +49,7 @@ class Standing(StrEnum):
 
     GOOD = "good"
     OLD = "old"  # another one has taken its place
+    REVOKED = "revoked"
 
 
 class Phase(StrEnum):
@@ -64,6 +67,14 @@ class Holding(Struct, frozen=True, kw_only=True):
     at: str = ""  # wall clock, ISO 8601; for display
 
 
+class Revocation(Struct, frozen=True, kw_only=True):
+    """Certificates of a node with a number below this one count no more; the rest is for display."""
+
+    below: int
+    reason: str
+    at: str
+
+
 class State(Struct, frozen=True, kw_only=True):
     """`phase` names the step; folders are numbered 1, 2, ... in the order of their making."""
 
@@ -76,6 +87,8 @@ class State(Struct, frozen=True, kw_only=True):
     holdings: dict[NodeName, Holding] = {}
     lines: dict[NodeName, Line] = {}  # a node that is missing was certified before there were lines
     issued: int = 0  # the highest number that a certificate was issued with: see hamail.model.serials
+    revoked: dict[NodeName, Revocation] = {}
+    statement: str = ""  # says the same to the nodes, signed by the authority that certifies
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -115,8 +128,8 @@ class Keep:
         return tuple(self._certificate(name) for name in self.state.trusted)
 
     def bundle(self) -> str:
-        """Every certificate that a node is to trust, PEM."""
-        return "".join(public_pem(certificate).decode() for certificate in self.trusted())
+        """Every authority that a node is to trust, PEM; and what it is not to trust any more."""
+        return "".join(public_pem(certificate).decode() for certificate in self.trusted()) + self.state.statement
 
     def joined(self, node: NodeName) -> None:
         with self._changing() as state:
@@ -142,12 +155,28 @@ class Keep:
     def shown(self, node: NodeName, serial: int, host: str) -> Standing:
         """Somebody at `host` has shown a genuine certificate of the node, and its key."""
         with self._changing() as state:
+            if number_of(serial) < (state.revoked[node].below if node in state.revoked else 0):
+                return Standing.REVOKED
             line = state.lines.get(node, Line())
             good = line.good(serial)
             next_ = line.shown(serial) if good else line.misused(self._wall().isoformat(timespec="seconds"), host)
             if next_ != line:
                 self._save(replace(state, lines={**state.lines, node: next_}))
             return Standing.GOOD if good else Standing.OLD
+
+    def revoke(self, node: NodeName, reason: str) -> Revocation:
+        """All that the node was issued up to now. Its next certificate is good again, and begins a new line."""
+        with self._changing() as state:
+            if node not in state.revoked and len(state.revoked) >= NODES_MAX:
+                raise PkiError(f"{NODES_MAX} nodes are revoked already, more than a cluster has")
+            now = self._wall()
+            # Above this second as well: certificates that were made by hand have its number.
+            below = max(state.issued, int(now.timestamp())) + 1
+            revocation = Revocation(below=below, reason=reason, at=now.isoformat(timespec="seconds"))
+            lines = {name: line for name, line in state.lines.items() if name != node}
+            revoked = {**state.revoked, node: revocation}
+            self._save(self._signed(replace(state, revoked=revoked, lines=lines, issued=below)))
+            return revocation
 
     def begin_change(self, *, days: int = AUTHORITY_DAYS) -> None:
         """Make the next authority; from now on it is to be trusted as well."""
@@ -169,23 +198,32 @@ class Keep:
                 return ""
             newest = state.trusted[-1]
             if state.phase is Phase.INTRODUCING:
-                self._save(replace(state, phase=Phase.CHANGING, certifies=newest))
+                self._save(self._signed(replace(state, phase=Phase.CHANGING, certifies=newest)))
                 return "every node trusts the new authority: it certifies from now on"
-            self._save(replace(state, phase=Phase.SETTLED, trusted=(newest,)))
+            self._save(self._signed(replace(state, phase=Phase.SETTLED, trusted=(newest,))))
             for old in state.trusted[:-1]:
                 shutil.rmtree(self.folder / old, ignore_errors=True)
             return "every node is certified by the new authority: the old one is no longer trusted, and its key is gone"
 
     def waiting_for(self, nodes: tuple[NodeName, ...]) -> tuple[NodeName, ...]:
-        """Who has not yet followed the present step."""
+        """Who has not yet followed the present step. Whose certificates are all revoked is not waited for."""
         state = self.state
         if state.phase is Phase.SETTLED:
             return ()
+        nodes = tuple(node for node in nodes if node not in state.revoked or node in state.lines)
         newest = fingerprint(self._certificate(state.trusted[-1]))
         holdings = {node: state.holdings.get(node, Holding()) for node in nodes}
         if state.phase is Phase.INTRODUCING:
             return tuple(node for node, holding in holdings.items() if newest not in holding.trusts)
         return tuple(node for node, holding in holdings.items() if holding.certified_by != newest)
+
+    def _signed(self, state: State) -> State:
+        """Every node trusts the authority that certifies, so that is who says it."""
+        if not state.revoked:
+            return state
+        authority = load_authority(self.folder / state.certifies)
+        below = {node: revocation.below for node, revocation in state.revoked.items()}
+        return replace(state, statement=statement(authority, below))
 
     def _certificate(self, name: str) -> x509.Certificate:
         path = self.folder / name / CA_CERTIFICATE

@@ -7,6 +7,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from hamail.model.ids import CERTIFICATE_URI, NAME_PATTERN, NodeName
+from hamail.model.serials import number_of
 
 PROTOCOL = "hamail/1"  # negotiated by ALPN: another wire format gets another number
 FILE_BYTES_MAX = 256 << 10
@@ -45,6 +46,7 @@ class Identity(Struct, frozen=True):
     cluster: str
     node: NodeName
     expires: str  # as OpenSSL prints it, for display
+    number: int = 0  # of its serial: see hamail.model.serials
 
 
 def server_context(files: Certificates) -> ssl.SSLContext:
@@ -107,7 +109,12 @@ def identity(tls: ssl.SSLSocket | ssl.SSLObject) -> Identity:
     match = _URI.fullmatch(str(names[0][1])) if len(names) == 1 and names[0][0] == "URI" else None
     if match is None:
         raise CertificateError(f"certificate names no hamail node: {names!r:.200}")
-    return Identity(match["cluster"], match["node"], str(certificate.get("notAfter", "")))
+    number = number_of(int(str(certificate.get("serialNumber", "0")), 16))
+    return Identity(match["cluster"], match["node"], str(certificate.get("notAfter", "")), number)
+
+
+def revocation_of(node: NodeName) -> str:
+    return f"the certificate of {node} was revoked"
 
 
 def own_identity(files: Certificates) -> Identity:

@@ -47,6 +47,11 @@ class Channel:
         self.on_data: Callable[[Channel, bytes], None] | None = None
         self.on_closed: Callable[[Channel, str], None] | None = on_closed
 
+    @property
+    def ready(self) -> bool:
+        """The handshake is done, and the connection not closed."""
+        return self._shaken and not self.closed
+
     def start(self) -> None:
         self._loop.add_reader(self._fd, self._readable)
         self._shake()

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable
 
 from hamail.model.ids import NodeName
-from hamail.transport.certificates import CertificateError, explain, identity
+from hamail.transport.certificates import CertificateError, Identity, explain, identity, revocation_of
 from hamail.transport.channel import Channel
 from hamail.transport.quiet import QuietLog
 from hamail.transport.sockets import UNACKED_MAX_MS, Address, Progress, begin_connect, outcome
@@ -41,6 +41,7 @@ class Dialer:
         *,
         cluster: str,
         source: str | None,
+        revoked: Callable[[Identity], bool],
         on_link: Callable[[NodeName, bool, str], None],
         now_ns: Callable[[], int],
         log: QuietLog,
@@ -51,6 +52,7 @@ class Dialer:
         self._context = context
         self._cluster = cluster
         self._source = source
+        self._revoked = revoked
         self._on_link = on_link
         self._now_ns = now_ns
         self._log = log
@@ -105,6 +107,12 @@ class Dialer:
         self._context = context
         if not self._stopped and self._attempt is None:
             self._dial()
+
+    def look_again(self) -> None:
+        """More certificates are revoked than when this link, or the one that is being made, was proved."""
+        for channel in (self._attempt, self._link):
+            if isinstance(channel, Channel) and channel.ready and self._revoked(identity(channel.tls)):
+                channel.close(revocation_of(self.peer))
 
     def peer_is_there(self) -> None:
         """The peer has just connected to us, so the path works: do not sit out a pause or a dead attempt."""
@@ -164,6 +172,9 @@ class Dialer:
             return
         if (found.cluster, found.node) != (self._cluster, self.peer):
             channel.close(f"answered with the certificate of {found.node} of cluster {found.cluster}")
+            return
+        if self._revoked(found):
+            channel.close(revocation_of(self.peer))
             return
         channel.on_data = self._answered
 

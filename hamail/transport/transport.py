@@ -22,6 +22,7 @@ from hamail.transport.certificates import (
     client_context,
     identity,
     own_identity,
+    revocation_of,
     server_context,
 )
 from hamail.transport.channel import Channel
@@ -53,7 +54,7 @@ class _Incoming:
         self.since_ns = 0
         self.received = 0
         self.last_heard_ns = 0
-        self.expires = ""
+        self.found: Identity | None = None  # as its certificate said
 
 
 class Transport:
@@ -92,6 +93,7 @@ class Transport:
         self._strangers_log = QuietLog()
         self._members_log = QuietLog()  # apart, so that strangers cannot drown what members do
         self._dialers: dict[NodeName, Dialer] = {}
+        self._below: dict[NodeName, int] = {}
         self._incoming = {name: _Incoming() for name in self._peers}
         self._listener: Listener | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -125,6 +127,7 @@ class Transport:
                 context,
                 cluster=self._cluster,
                 source=None if self._bind[0] in _WILDCARDS else self._bind[0],
+                revoked=self._revoked,
                 on_link=self._link_changed,
                 now_ns=self._now_ns,
                 log=self._members_log,
@@ -154,6 +157,18 @@ class Transport:
         self._listener.use(fresh.server)
         for dialer in self._dialers.values():
             dialer.use(fresh.client)
+
+    def revoke(self, below: Mapping[NodeName, int]) -> None:
+        """From now on a node's certificate with a lower number is nothing: its links end here and are not made anew."""
+        self._below = dict(below)
+        for dialer in self._dialers.values():
+            dialer.look_again()
+        for name, incoming in self._incoming.items():
+            if incoming.channel is not None and incoming.found is not None and self._revoked(incoming.found):
+                incoming.channel.close(revocation_of(name))
+
+    def _revoked(self, found: Identity) -> bool:
+        return found.number < self._below.get(found.node, 0)
 
     async def stop(self) -> None:
         """Close everything. What the kernel has taken is still sent; no callback is called any more."""
@@ -197,7 +212,7 @@ class Transport:
             hears_since_ns=incoming.since_ns,
             received=incoming.received,
             last_heard_ns=incoming.last_heard_ns,
-            certificate_expires=incoming.expires,
+            certificate_expires=incoming.found.expires if incoming.found is not None else "",
         )
 
     def _sweep(self) -> None:
@@ -233,6 +248,8 @@ class Transport:
             self._refuse(channel, host, f"certificate is for {self._me}, which is this node")
         elif found.node not in self._peers:
             self._refuse(channel, host, f"{found.node} is not a member")
+        elif self._revoked(found):
+            self._refuse(channel, host, revocation_of(found.node))
         else:
             self._supersede(channel, host, found)
 
@@ -250,7 +267,7 @@ class Transport:
         incoming.channel = channel
         incoming.reader = FrameReader()
         incoming.since_ns = self._now_ns()
-        incoming.expires = found.expires
+        incoming.found = found
         channel.on_data = partial(self._receive, peer, incoming)
         channel.on_closed = partial(self._hung_up, peer, host, incoming)
         if welcomed:
