@@ -15,6 +15,8 @@ from pathlib import Path
 
 from agents_support import ROOT, call, load, loop_device, meta, sh
 
+from hamail.ocf import unclean
+
 ENTER = ("unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-e", "-c")
 SETUP = """
 mount --make-rprivate /
@@ -106,8 +108,11 @@ def story(name: str, room: str) -> None:
     agent = load(name)
     parameters = postfix_parameters(room) if name == "postfix" else dovecot_parameters(room)
 
-    def step(title: str, action: str, level: str = "0", evidence: str = "fenced", **extra: str) -> list[int]:
-        answer = call(agent, action, {"OCF_CHECK_LEVEL": level} | meta(evidence=evidence), **(parameters | extra))
+    def step(
+        title: str, action: str, level: str = "0", evidence: str = "fenced", epoch: str = "", **extra: str
+    ) -> list[int]:
+        environ = {"OCF_CHECK_LEVEL": level} | meta(evidence=evidence, epoch=epoch)
+        answer = call(agent, action, environ, **(parameters | extra))
         tell(title, answer)
         return answer.watched
 
@@ -121,7 +126,18 @@ def story(name: str, room: str) -> None:
     step("stop", "stop")
     step("stop again", "stop")
     step("after stop", "monitor")
-    (master,) = step("released", "start", evidence="released")
+    locks = [Path(room, "mail/box", user, "dovecot-uidlist.lock") for user in ("ann", "bob")]
+    for lock in locks:
+        lock.parent.mkdir()
+    locks[0].touch()
+    (master,) = step("released", "start", evidence="released", epoch="7")
+    if name == "dovecot":
+        step("stop of the released", "stop")
+        locks[1].touch()
+        kept = locks[0].exists()
+        unclean.mark(f"{room}/mail", True)  # as the file system's agent does that finds the journal open
+        (master,) = step("unclean", "start", evidence="released", epoch="8")
+        print(json.dumps({"step": "locks", "kept": kept, "left": [lock.exists() for lock in locks]}))
     os.kill(master, signal.SIGKILL)
     time.sleep(0.1)
     step("master killed", "monitor")

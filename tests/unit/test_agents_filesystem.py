@@ -1,5 +1,6 @@
 """The filesystem agent on real ext4 and XFS in loop devices: claim, damage, hangs, honest stop."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from agents_support import Answer, call, load, loop_device, meta, need, sh, unmounted_after
 
 from hamail.ocf import claim as claims
+from hamail.ocf import unclean
 from hamail.ocf.claim import Claim
 from hamail.ocf.codes import Code, Failure
 from hamail.ocf.ext4 import mmp_in_use, read_superblock
@@ -25,6 +27,7 @@ from hamail.ocf.process import find
 
 pytestmark = pytest.mark.root
 MIB = 1 << 20
+EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
 
 
 @dataclass
@@ -77,6 +80,22 @@ def test_a_whole_life(disk: Disk) -> None:
     assert disk.call("stop").code == 0
     assert disk.call("stop").code == 0
     assert disk.call("monitor").code == 7
+
+
+def test_whether_it_was_let_go_of_in_order_is_noted(disk: Disk) -> None:
+    disk.call("start")
+    assert not unclean.marked(str(disk.directory))
+    disk.call("stop")
+    disk.call("start")
+    assert not unclean.marked(str(disk.directory))
+    handle = os.open(disk.directory, os.O_RDONLY)
+    fcntl.ioctl(handle, EXT4_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))  # as if the device were gone
+    os.close(handle)
+    assert disk.call("stop").code == 0
+    disk.call("start")
+    assert unclean.marked(str(disk.directory))
+    unclean.clear(str(disk.directory))
+    assert not unclean.marked(str(disk.directory))
 
 
 def test_mount_point_is_locked_while_unmounted(disk: Disk) -> None:

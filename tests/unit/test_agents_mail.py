@@ -95,6 +95,14 @@ def test_the_lock_of_a_dovecot_that_was_killed_while_it_started_is_not_waited_fo
     assert dovecot["restart"]["ms"] < 5000, "Dovecot itself waits 10 s for it"
 
 
+def test_lock_files_stay_after_a_clean_release_only(dovecot: dict[str, dict]) -> None:
+    """One who stopped since the storage was gone left his locks there; their mailboxes would hang for two minutes."""
+    assert dovecot["unclean"]["code"] == 0
+    assert dovecot["locks"]["kept"], "a planned move does not search the mail store"
+    assert dovecot["locks"]["left"] == [False, False]
+    assert "removed 2 lock files" in dovecot["unclean"]["err"]
+
+
 def test_a_frozen_dovecot_is_killed(dovecot: dict[str, dict]) -> None:
     assert dovecot["frozen master"]["code"] == 0
 
