@@ -1,14 +1,15 @@
 """The acting half of the control API: POST handlers. Each turns a request into one command, or refuses with reasons."""
 
 import asyncio
-from typing import TypeVar
+from collections.abc import Callable
+from typing import TypedDict, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from hamail.control import api, errors
 from hamail.control.api import PREFIX, REQUEST_HEADER, ConfigCheck, MoveCheck, Request
-from hamail.control.orders import Orders, Prepare
+from hamail.control.orders import Orders
 from hamail.control.peer import Peer, actor_of, peer_of
 from hamail.control.port import Backend
 from hamail.control.views import answer, known_group, known_node, parameters
@@ -22,6 +23,18 @@ BODY_TIMEOUT_S = 10.0
 FORCE = "--force goes on in spite of these warnings"
 
 Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+class Head(TypedDict):
+    """What every order carries: when, under which id, by whom, and why."""
+
+    at_ms: int
+    request: RequestId
+    actor: str
+    reason: str
+
+
+Build = Callable[[Head], AnyCommand]  # raises ApiError to refuse
 
 
 class Actions:
@@ -53,24 +66,21 @@ class Actions:
     async def move(self, request: web.Request) -> web.Response:
         body = await read(request, api.MoveRequest)
 
-        def prepare(order: RequestId) -> AnyCommand:
+        def build(head: Head) -> AnyCommand:
             state = self._backend.state()
             group = known_group(state, body.group)
             found = self._look(PreflightAsk(order="switchover", group=group, to=body.to))
             target = found.target
-            refuse(found, body.force, f"{group} cannot be moved now", order)
+            refuse(found, body.force, f"{group} cannot be moved now", head)
             assert target is not None, "a preflight without a target refuses"
             return commands.RequestMove(
-                at_ms=self._backend.now_ms(),
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 group=group,
                 target=target,
                 expected_epoch=state.group(group).epoch,
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
     def _look(self, ask: PreflightAsk) -> Preflight:
         if ask.to is not None:
@@ -80,98 +90,83 @@ class Actions:
     async def standby(self, request: web.Request) -> web.Response:
         body = await read(request, api.StandbyRequest)
 
-        def prepare(order: RequestId) -> AnyCommand:
+        def build(head: Head) -> AnyCommand:
             state = self._backend.state()
             node = known_node(state, body.node)
             if state.spec.nodes[node].witness:
-                raise errors.refused(f"{node} is a witness: it never owns a group", (), order)
+                raise errors.refused(f"{node} is a witness: it never owns a group", (), head["request"])
             if body.standby and not state.maintenance.on:  # in maintenance nothing moves at once
                 found = self._look(PreflightAsk(order="standby", node=node))
-                refuse(found, body.force, f"{node} owns what no other node can take over", order)
+                refuse(found, body.force, f"{node} owns what no other node can take over", head)
             return commands.SetStandby(
-                at_ms=self._backend.now_ms(),
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 node=node,
                 standby=body.standby,
-                until_ms=end_ms(self._backend.now_ms(), body.for_ms) if body.standby else 0,
+                until_ms=end_ms(head["at_ms"], body.for_ms) if body.standby else 0,
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
     async def maintenance(self, request: web.Request) -> web.Response:
         body = await read(request, api.MaintenanceRequest)
 
-        def prepare(order: RequestId) -> AnyCommand:
-            now_ms = self._backend.now_ms()
+        def build(head: Head) -> AnyCommand:
             return commands.SetMaintenance(
-                at_ms=now_ms,
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 on=body.on,
                 since=-1 if body.on else self._backend.state().maintenance.since,
-                until_ms=end_ms(now_ms, body.for_ms) if body.on else 0,
+                until_ms=end_ms(head["at_ms"], body.for_ms) if body.on else 0,
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
     async def clear(self, request: web.Request) -> web.Response:
         body = await read(request, api.ClearRequest)
 
-        def prepare(order: RequestId) -> AnyCommand:
+        def build(head: Head) -> AnyCommand:
             state = self._backend.state()
             group = known_group(state, body.group)
             return commands.Clear(
-                at_ms=self._backend.now_ms(),
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 group=group,
                 epoch=state.group(group).epoch,
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
     async def fence(self, request: web.Request) -> web.Response:
         body = await read(request, api.FenceRequest)
 
-        def prepare(order: RequestId) -> AnyCommand:
+        def build(head: Head) -> AnyCommand:
             state = self._backend.state()
             node = known_node(state, body.node)
             if not state.spec.devices_for(node):
                 reason = f"no fence device is configured for {node}"
-                raise errors.refused(f"{node} cannot be fenced", (reason,), order)
-            return commands.RequestFence(
-                at_ms=self._backend.now_ms(), request=order, actor=actor(request), reason=body.reason, target=node
-            )
+                raise errors.refused(f"{node} cannot be fenced", (reason,), head["request"])
+            return commands.RequestFence(**head, target=node)
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
     async def confirm_fence(self, request: web.Request) -> web.Response:
         body = await read(request, api.FenceConfirmRequest)
         if body.typed != body.node:
             raise errors.bad_request(f"typed: '{body.typed[:80]}' is not '{body.node[:80]}'; nothing was confirmed")
 
-        def prepare(order: RequestId) -> AnyCommand:
+        def build(head: Head) -> AnyCommand:
             state = self._backend.state()
             node = known_node(state, body.node)
             view = self._view(node)
             if view is not None and view.alive:
                 # A wrong word here is the one way to two active nodes that no mechanism can catch later.
                 reason = f"{node} was heard {view.silent_ms} ms ago, so it is running"
-                raise errors.refused(f"{node} is not off", (reason,), order)
+                raise errors.refused(f"{node} is not off", (reason,), head["request"])
             return commands.FenceConfirmed(
-                at_ms=self._backend.now_ms(),
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 target=node,
                 life=state.node(node).life,
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
     def _view(self, node: NodeName) -> NodeView | None:
         return next((view for view in self._backend.status().nodes if view.name == node), None)
@@ -189,31 +184,33 @@ class Actions:
         body = await read(request, api.ConfigRequest)
         spec, problems, _ = await asyncio.to_thread(self._backend.check_config, body.source)
 
-        def prepare(order: RequestId) -> AnyCommand:
+        def build(head: Head) -> AnyCommand:
             revision = self._backend.state().config.revision
             if body.expected_revision is not None and body.expected_revision != revision:
                 reason = f"the configuration is at revision {revision} by now, not {body.expected_revision}"
-                raise errors.refused("somebody else changed the configuration", (reason,), order)
+                raise errors.refused("somebody else changed the configuration", (reason,), head["request"])
             if spec is None or problems:
-                raise errors.refused("the configuration has problems", problems, order)
+                raise errors.refused("the configuration has problems", problems, head["request"])
             return commands.ApplyConfig(
-                at_ms=self._backend.now_ms(),
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 spec=spec,
                 source=body.source,
                 expected_revision=revision,
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
-    async def _order(self, request: web.Request, body: Request, prepare: Prepare) -> web.Response:
+    async def _order(self, request: web.Request, body: Request, build: Build) -> web.Response:
         header = request.headers.get(REQUEST_HEADER, "").encode("utf-8", "replace").decode()  # it may be any bytes
         if header and body.request and header != body.request:
             raise errors.bad_request(f"request: '{body.request[:80]}' differs from the header {REQUEST_HEADER}")
         check_reason(body.reason)
         order = body.request or header
+
+        def prepare(order: RequestId) -> AnyCommand:
+            now_ms = self._backend.now_ms()
+            return build({"at_ms": now_ms, "request": order, "actor": actor(request), "reason": body.reason})
+
         try:
             return answer(await self._orders.carry_out(order, content_of(body), prepare))
         except errors.ApiError as error:
@@ -224,12 +221,12 @@ class Actions:
             raise
 
 
-def refuse(found: Preflight, force: bool, error: str, order: RequestId) -> None:
+def refuse(found: Preflight, force: bool, error: str, head: Head) -> None:
     """Raises ApiError when the preflight forbids it. Only warnings can be overruled."""
     if found.refusals:
-        raise errors.refused(error, found.refusals, order)
+        raise errors.refused(error, found.refusals, head["request"])
     if found.warnings and not force:
-        raise errors.refused(f"{error}; {FORCE}", found.warnings, order)
+        raise errors.refused(f"{error}; {FORCE}", found.warnings, head["request"])
 
 
 def words_of(body: Request) -> str:

@@ -5,7 +5,7 @@ import asyncio
 from aiohttp import web
 
 from hamail.control import errors
-from hamail.control.actions import Actions, actor, read, refuse
+from hamail.control.actions import Actions, Head, read, refuse
 from hamail.control.api import PREFIX
 from hamail.control.moves_api import (
     CancelRequest,
@@ -18,7 +18,7 @@ from hamail.control.moves_api import (
 from hamail.control.views import answer, known_group, known_node, parameters
 from hamail.model import commands
 from hamail.model.commands import AnyCommand
-from hamail.model.ids import NodeName, RequestId
+from hamail.model.ids import NodeName
 from hamail.model.preflight import PreflightAsk
 from hamail.model.report import NodeReport
 
@@ -69,43 +69,37 @@ class MoveOrders(Actions):
     async def failover(self, request: web.Request) -> web.Response:
         body = await read(request, FailoverRequest)
 
-        def prepare(order: RequestId) -> AnyCommand:
+        def build(head: Head) -> AnyCommand:
             state = self._backend.state()
             group = known_group(state, body.group)
             found = self._look(PreflightAsk(order="failover", group=group, to=body.to))
-            refuse(found, body.force, f"{group} cannot be taken from {found.source or 'nobody'} now", order)
+            refuse(found, body.force, f"{group} cannot be taken from {found.source or 'nobody'} now", head)
             assert found.target is not None, "a preflight without a target refuses"
             return commands.RequestFailover(
-                at_ms=self._backend.now_ms(),
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 group=group,
                 target=found.target,
                 expected_epoch=state.group(group).epoch,
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
     async def restart(self, request: web.Request) -> web.Response:
         body = await read(request, RestartRequest)
 
-        def prepare(order: RequestId) -> AnyCommand:
+        def build(head: Head) -> AnyCommand:
             state = self._backend.state()
             group = known_group(state, body.group)
             found = self._look(PreflightAsk(order="restart", group=group, resource=body.resource))
-            refuse(found, body.force, f"{body.resource or group} cannot be restarted now", order)
+            refuse(found, body.force, f"{body.resource or group} cannot be restarted now", head)
             return commands.RequestRestart(
-                at_ms=self._backend.now_ms(),
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 group=group,
                 resource=body.resource,
                 expected_epoch=state.group(group).epoch,
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
     async def scheduled(self, request: web.Request) -> web.Response:
         parameters(request, ())
@@ -118,36 +112,30 @@ class MoveOrders(Actions):
         if max(body.at_ms, body.in_ms) > NUMBER_MAX:
             raise errors.bad_request(f"at_ms and in_ms: {NUMBER_MAX} at most")
 
-        def prepare(order: RequestId) -> AnyCommand:
-            state, now_ms = self._backend.state(), self._backend.now_ms()
+        def build(head: Head) -> AnyCommand:
+            state = self._backend.state()
             group = known_group(state, body.group)
             if body.to is not None:
                 known_node(state, body.to)
             return commands.ScheduleMove(
-                at_ms=now_ms,
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 group=group,
                 target=body.to,
-                due_ms=body.at_ms or now_ms + body.in_ms,
+                due_ms=body.at_ms or head["at_ms"] + body.in_ms,
                 force=body.force,
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
     async def cancel(self, request: web.Request) -> web.Response:
         body = await read(request, CancelRequest)
         if not 0 < body.order <= NUMBER_MAX:
             raise errors.bad_request(f"order: a number from 1 to {NUMBER_MAX}")
 
-        def prepare(order: RequestId) -> AnyCommand:
+        def build(head: Head) -> AnyCommand:
             return commands.Cancel(
-                at_ms=self._backend.now_ms(),
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 order=body.order,
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)

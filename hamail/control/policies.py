@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from hamail.control import errors
-from hamail.control.actions import Actions, actor, end_ms, read, refuse
+from hamail.control.actions import Actions, Head, end_ms, read, refuse
 from hamail.control.api import PREFIX
 from hamail.control.policies_api import (
     BanRequest,
@@ -15,7 +15,6 @@ from hamail.control.policies_api import (
 from hamail.control.views import answer, known_group, known_node, parameters
 from hamail.model import commands
 from hamail.model.commands import AnyCommand
-from hamail.model.ids import RequestId
 from hamail.model.preflight import PreflightAsk
 
 
@@ -41,52 +40,43 @@ class PolicyOrders(Actions):
         body = await read(request, BanRequest)
         end_ms(0, body.for_ms, needed=True)
 
-        def prepare(order: RequestId) -> AnyCommand:
-            state, now_ms = self._backend.state(), self._backend.now_ms()
+        def build(head: Head) -> AnyCommand:
+            state = self._backend.state()
             group, node = known_group(state, body.group), known_node(state, body.node)
             found = self._look(PreflightAsk(order="ban", group=group, to=node))
-            refuse(found, body.force, f"{group} cannot be banned from {node} now", order)
+            refuse(found, body.force, f"{group} cannot be banned from {node} now", head)
             return commands.SetBan(
-                at_ms=now_ms,
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 group=group,
                 node=node,
-                until_ms=end_ms(now_ms, body.for_ms),
+                until_ms=end_ms(head["at_ms"], body.for_ms),
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
     async def unban(self, request: web.Request) -> web.Response:
         body = await read(request, UnbanRequest)
 
-        def prepare(order: RequestId) -> AnyCommand:
+        def build(head: Head) -> AnyCommand:
             state = self._backend.state()
             return commands.LiftBan(
-                at_ms=self._backend.now_ms(),
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 group=known_group(state, body.group),
                 node=known_node(state, body.node),
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
     async def lift_quarantine(self, request: web.Request) -> web.Response:
         body = await read(request, QuarantineRequest)
 
-        def prepare(order: RequestId) -> AnyCommand:
+        def build(head: Head) -> AnyCommand:
             return commands.LiftQuarantine(
-                at_ms=self._backend.now_ms(),
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 node=known_node(self._backend.state(), body.node),
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
     async def hands_off(self, request: web.Request) -> web.Response:
         body = await read(request, HandsOffRequest)
@@ -94,17 +84,14 @@ class PolicyOrders(Actions):
             raise errors.bad_request("name either a group or a node")
         end_ms(0, body.for_ms)
 
-        def prepare(order: RequestId) -> AnyCommand:
-            state, now_ms = self._backend.state(), self._backend.now_ms()
+        def build(head: Head) -> AnyCommand:
+            state = self._backend.state()
             return commands.HandsOff(
-                at_ms=now_ms,
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 on=body.on,
                 group=known_group(state, body.group) if body.group else "",
                 node=known_node(state, body.node) if body.node else "",
-                until_ms=end_ms(now_ms, body.for_ms) if body.on else 0,
+                until_ms=end_ms(head["at_ms"], body.for_ms) if body.on else 0,
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)

@@ -3,13 +3,12 @@
 from aiohttp import web
 
 from hamail.control import errors
-from hamail.control.actions import Actions, actor, read
+from hamail.control.actions import Actions, Head, read
 from hamail.control.api import PREFIX
 from hamail.control.practice_api import DrillRecordRequest, DrillRequest, EndDrillRequest, IncidentRequest
 from hamail.control.views import known_group, known_node
 from hamail.model import commands
 from hamail.model.commands import AnyCommand
-from hamail.model.ids import RequestId
 from hamail.model.practice import TEXT_CHARS_MAX
 
 
@@ -25,16 +24,13 @@ class Practice(Actions):
     async def order_drill(self, request: web.Request) -> web.Response:
         body = await read(request, DrillRequest)
 
-        def prepare(order: RequestId) -> AnyCommand:
+        def build(head: Head) -> AnyCommand:
             state = self._backend.state()
             known_group(state, body.group)
             known_node(state, body.node)
             known_node(state, body.target or body.node)
             return commands.OrderDrill(
-                at_ms=self._backend.now_ms(),
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 fault=body.fault,
                 group=body.group,
                 epoch=body.epoch,
@@ -46,47 +42,39 @@ class Practice(Actions):
                 rehearse=body.rehearse,
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
     async def end_drill(self, request: web.Request) -> web.Response:
         body = await read(request, EndDrillRequest)
 
-        def prepare(order: RequestId) -> AnyCommand:
-            return commands.EndDrill(
-                at_ms=self._backend.now_ms(), request=order, actor=actor(request), reason=body.reason
-            )
+        def build(head: Head) -> AnyCommand:
+            return commands.EndDrill(**head)
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
     async def record_drill(self, request: web.Request) -> web.Response:
         body = await read(request, DrillRecordRequest)
 
-        def prepare(order: RequestId) -> AnyCommand:
+        def build(head: Head) -> AnyCommand:
             return commands.RecordDrill(
-                at_ms=self._backend.now_ms(),
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 record=body.record,
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
 
     async def incident(self, request: web.Request) -> web.Response:
         body = await read(request, IncidentRequest)
         if len(body.text) > TEXT_CHARS_MAX or not body.text.isprintable():
             raise errors.bad_request(f"text: one line of at most {TEXT_CHARS_MAX} characters")
 
-        def prepare(order: RequestId) -> AnyCommand:
+        def build(head: Head) -> AnyCommand:
             return commands.ChangeIncident(
-                at_ms=self._backend.now_ms(),
-                request=order,
-                actor=actor(request),
-                reason=body.reason,
+                **head,
                 what=body.what,
                 incident=body.incident,
                 text=body.text,
                 since=body.since,
             )
 
-        return await self._order(request, body, prepare)
+        return await self._order(request, body, build)
