@@ -17,7 +17,7 @@ from hamail.model.messages import ReleaseAnswer
 from hamail.model.spec import Requirement
 from hamail.model.state import Phase
 from hamail.simulation.agenda import MS
-from hamail.simulation.checker import Violation
+from hamail.simulation.checkers.violation import Violation
 from hamail.simulation.fence_device import Mood
 from hamail.simulation.machine import Machine
 from hamail.simulation.spec import cluster

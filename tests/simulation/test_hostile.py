@@ -14,7 +14,7 @@ from hamail.model import commands as c
 from hamail.model.messages import Heartbeat, ReleaseAnswer
 from hamail.model.spec import Requirement
 from hamail.model.state import Phase
-from hamail.simulation.checker import Violation
+from hamail.simulation.checkers.violation import Violation
 from hamail.simulation.spec import cluster
 from hamail.simulation.world import World
 from tests.simulation.hostile import Outsider, Witness

@@ -8,7 +8,7 @@ import pytest
 
 from hamail.model import commands as c
 from hamail.model.spec import Requirement
-from hamail.simulation.checker import Violation
+from hamail.simulation.checkers.violation import Violation
 from hamail.simulation.disk import BARRED, LOG_DIR
 from hamail.simulation.spec import cluster
 from hamail.simulation.trace import Trace, UnpinnedHash

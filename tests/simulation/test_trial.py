@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from hamail.model.spec import Requirement
-from hamail.simulation.checker import Violation
+from hamail.simulation.checkers.violation import Violation
 from hamail.simulation.faults import KINDS, Fault
 from hamail.simulation.trial.command import Choice, simulate
 from hamail.simulation.trial.draw import CORE, SWEEP_EVERY, draw

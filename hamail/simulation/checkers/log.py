@@ -12,7 +12,7 @@ from hamail.core.timing import derive
 from hamail.model.commands import AnyCommand
 from hamail.model.ids import LogIndex, NodeName
 from hamail.model.state import ClusterState
-from hamail.simulation.checker import Violation
+from hamail.simulation.checkers.violation import Violation
 
 if TYPE_CHECKING:
     from hamail.simulation.world import World

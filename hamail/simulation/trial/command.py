@@ -15,7 +15,7 @@ import structlog
 from msgspec import Struct
 
 from hamail.model.spec import Requirement
-from hamail.simulation.checker import Violation
+from hamail.simulation.checkers.violation import Violation
 from hamail.simulation.logs.build import LogKind
 from hamail.simulation.logs.quiet import quiet
 from hamail.simulation.trial.draw import draw

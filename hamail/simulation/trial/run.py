@@ -8,8 +8,8 @@ from hamail.core.timing import derive
 from hamail.model.ids import NodeName
 from hamail.model.state import Phase
 from hamail.simulation.agenda import MS
-from hamail.simulation.checker import Violation
 from hamail.simulation.checkers.mail import audit
+from hamail.simulation.checkers.violation import Violation
 from hamail.simulation.faults import KINDS, Fault
 from hamail.simulation.trial.plan import Plan
 from hamail.simulation.trial.repair import Operators, break_for_good, mend_links, repair_devices, repair_machine

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from hamail.simulation.checker import Violation
+from hamail.simulation.checkers.violation import Violation
 from hamail.simulation.faults import Fault
 from hamail.simulation.trial.plan import Plan, Regression
 from hamail.simulation.trial.run import Run

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from hamail.simulation.checker import Violation
+from hamail.simulation.checkers.violation import Violation
 from tests.simulation.executor.agents import write_agents
 from tests.simulation.executor.world import World
 

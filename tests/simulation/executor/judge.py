@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hamail.core.ordering import standing_on
 from hamail.executor.kinds import Kind, addresses_of, kind_of, mount_of
 from hamail.model import actions as a
-from hamail.simulation.checker import Violation
+from hamail.simulation.checkers.violation import Violation
 from tests.simulation.executor.agents import PARAMETERS
 
 GRANULARITY_S = 0.3  # of the watchdog, the executor's pulse and the kernel together

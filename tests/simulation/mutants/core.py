@@ -13,7 +13,7 @@ from hamail.model import commands as c
 from hamail.model.messages import LeaseAnswer
 from hamail.model.spec import Requirement
 from hamail.simulation.chaos import Chaos
-from hamail.simulation.checker import Violation
+from hamail.simulation.checkers.violation import Violation
 from hamail.simulation.daemon import Daemon
 from hamail.simulation.executor import Executor
 from tests.simulation.mutants.mutant import Mutant

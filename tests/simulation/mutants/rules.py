@@ -13,7 +13,7 @@ from hamail.model import actions as a
 from hamail.model import commands as c
 from hamail.model.spec import ClusterSpec, Requirement
 from hamail.model.state import Evidence, Maintenance, Phase
-from hamail.simulation.checker import Violation
+from hamail.simulation.checkers.violation import Violation
 from hamail.simulation.faults import Fault
 from hamail.simulation.trial.plan import Plan
 from hamail.simulation.trial.run import Run
