@@ -91,7 +91,7 @@ def apply(app: App, file: Path, reason: str, request: str, yes: bool) -> None:
 
 
 def apply_source(app: App, source: str, name: str, reason: str, request: str, yes: bool) -> None:
-    """`name`: of the text, for people. All nodes take it, or none."""
+    """`name`: of the text, for people. All nodes take it, or none. Of apply, rollback and edit."""
     client = app.client
     expected: int | None = None  # a retry is not compared again: it may have been carried out already
     if not request:
@@ -102,7 +102,7 @@ def apply_source(app: App, source: str, name: str, reason: str, request: str, ye
             app.say(f"{name} is what is applied already (revision {found.revision}): nothing to do.")
             if app.json:
                 nothing = {"schema": JSON_SCHEMA, "result": "done", "changes": [], "revision": found.revision}
-                app.emit(nothing, "config-apply")
+                app.emit(nothing)
             return
         if found.refusals:
             app.end(Exit.REFUSED, f"{name} cannot be applied now; nothing was changed", found.refusals)
@@ -113,7 +113,7 @@ def apply_source(app: App, source: str, name: str, reason: str, request: str, ye
     done = client.apply_config(source, expected, reason, request)
     if app.json:
         body = {"result": "done", "request": done.request, "revision": done.revision}
-        app.emit({"schema": JSON_SCHEMA, **body}, "config-apply")
+        app.emit({"schema": JSON_SCHEMA, **body})
     app.say(f"Applied as revision {done.revision}.", "bold green")
 
 

@@ -54,6 +54,13 @@ class _Main(click.Group):
             return super().invoke(ctx)
         except ControlError as error:
             end_with(ctx.ensure_object(App), error)
+        except click.UsageError as error:
+            app = ctx.obj if isinstance(ctx.obj, App) else App("", ctx.obj or ())
+            if "--json" not in app.words:
+                raise
+            app.json = True  # the option itself may not have been reached
+            where = error.ctx.command_path if error.ctx is not None else "hamailctl"
+            app.end(Exit.USAGE, error.format_message(), [f"{where} --help"])
         except KeyboardInterrupt:
             raise SystemExit(130) from None
         except BrokenPipeError:

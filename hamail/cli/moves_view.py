@@ -12,7 +12,7 @@ from hamail.cli.chart import Span
 from hamail.cli.words import clock, moment, took
 from hamail.model.state import Move, Stamp, Trigger
 
-DIM = "dim"
+DIM, POOR = "dim", "yellow"
 RESULT_STYLE = {
     "done": "green",
     "failed": "bold red",
@@ -38,6 +38,7 @@ BAR_STYLE: dict[str, str] = {
     Stamp.STOPPED: "yellow",
     Stamp.ANSWERED: "green",
 }
+SERVED = ("done", "rolled back", "cancelled")  # the group runs again, wherever
 ORDERED = (Trigger.SWITCHOVER, Trigger.STANDBY)
 ORDER = [stamp.value for stamp in Stamp]
 NARROW = 100  # columns; below, what set a move off has a line of its own
@@ -80,7 +81,7 @@ def outage_ms(move: Move) -> int | None:
     A lost owner has served nobody since it fell silent; one that stops in order serves until it is told to.
     """
     length = length_ms(move)
-    return None if length is None or move.result not in ("done", "rolled back") else length + move.silent_ms
+    return None if length is None or move.result not in SERVED else length + move.silent_ms
 
 
 def phases(move: Move) -> list[Span]:
@@ -98,7 +99,10 @@ def phases(move: Move) -> list[Span]:
 
 
 def path(move: Move) -> str:
-    return f"{move.source or '-'} -> {move.target or '-'}"
+    """Where it was tried belongs to a move that came back."""
+    tried = [node for node in dict.fromkeys((move.asked, *move.failures)) if node not in (None, move.source)]
+    by_way = "".join(f" -> {node}" for node in tried) if move.source and move.source == move.target else ""
+    return f"{move.source or '-'}{by_way} -> {move.target or '-'}"
 
 
 def table(moves: Sequence[Move], columns: int = NARROW) -> RenderableType:
@@ -153,6 +157,8 @@ def timeline(move: Move) -> RenderableType:
     if outage is not None:
         silent = f", of which {took(move.silent_ms)} silent before it was detected" if move.silent_ms else ""
         about.append(Text(f"outage about {took(outage)}{silent}", style="bold"))
+    if move.detail:
+        about.append(Text(move.detail, style=POOR))
     return Group(title, *about, Text(), Steps(move), Text(), Text(f"Reasons: hamailctl why {move.id}", style=DIM))
 
 

@@ -259,6 +259,7 @@ DOCUMENTS: dict[str, type[Struct]] = {
     "config-diff": ConfigDiffDocument,
     "config-history": ConfigHistoryDocument,
     "config-rollback": ConfigApplyDocument,
+    "config-edit": ConfigApplyDocument,
     "doctor": DoctorDocument,
     "import-pacemaker": ImportDocument,
     "init": InitDocument,

@@ -99,6 +99,7 @@ def rollback(app: App, revision: int | None, reason: str, request: str, yes: boo
 @click.command(epilog=examples("hamailctl config edit", "EDITOR=nano hamailctl config edit"))
 @order_options
 @yes_option
+@json_option
 @pass_app
 def edit(app: App, reason: str, request: str, yes: bool) -> None:
     """Edit what is applied in your editor ($EDITOR), check it, and apply it after showing what changes.
@@ -111,6 +112,8 @@ def edit(app: App, reason: str, request: str, yes: bool) -> None:
         edited = click.edit(text, extension=".toml", require_save=True)
         if edited is None or edited == source:
             app.say("Nothing was changed.")
+            if app.json:
+                app.emit({"result": "done", "changes": [], "revision": app.client.config().config.revision})
             return
         text = edited
         found = app.client.check_config(text)

@@ -59,9 +59,18 @@ def headline(group: GroupView, status: Status) -> Text:
     if group.phase is not Phase.ACTIVE:
         words = DOWN[group.phase].format(owner=group.owner or "nobody")
         return Text(f"{group.name} {words}", style=PHASE_STYLE.get(group.phase, BAD))
-    line = Text.assemble((f"{group.name} is active on {group.owner}", f"bold {GOOD}"), "; ")
+    line = Text(f"{group.name} is active on {group.owner}", style=f"bold {GOOD}")
+    if broken := [name for name, state in group.resources.items() if state == "failed"]:
+        line = Text(f"{group.name} is on {group.owner}, but {listed(broken)} FAILED there", style=BAD)
+    line = Text.assemble(line, "; ")
+    if _hands_off(group, status):
+        return line.append("nobody takes over: maintenance is on", style=POOR)
     able = [c.node for c in group.candidates if c.eligible and c.node != group.owner]
     return line.append(f"{listed(able)} could take over") if able else line.append("nobody could take over", style=BAD)
+
+
+def _hands_off(group: GroupView, status: Status) -> bool:
+    return status.maintenance.on or (group.policy is not None and bool(group.policy.hands_off))
 
 
 def _without_majority(group: GroupView, status: Status) -> str:
@@ -147,7 +156,9 @@ def _candidates(group: GroupView, status: Status) -> Text:
             continue
         able = candidate.eligible
         lines.append("\n" if lines else "")
-        lines.append(f"{candidate.node} could {'' if able else 'NOT '}take over", style=GOOD if able else BAD)
+        then = " once maintenance is over" if able and _hands_off(group, status) else ""
+        style = POOR if then else GOOD if able else BAD
+        lines.append(f"{candidate.node} could {'' if able else 'NOT '}take over{then}", style=style)
         lines.append(f": {candidate.reason}" if candidate.reason else "")
     return lines or Text("no other node may own it", style=POOR)
 

@@ -8,6 +8,8 @@ import msgspec
 from hamail.config.duration import format_duration
 from hamail.model.spec import Budget, ClusterSpec
 
+OFF_IF_EMPTY = ("quarantine", "failovers")  # as the file says it: without the key there is a default
+
 
 def diff(old: ClusterSpec, new: ClusterSpec) -> list[str]:
     """Empty when nothing changes. Parameters are shown; secrets are never in a configuration."""
@@ -56,6 +58,8 @@ def _shown_name(key: str) -> str:
 
 
 def _shown(key: str, value: Any) -> str:
+    if key in OFF_IF_EMPTY and not value:
+        return "off"
     if value is None:
         return "not set"
     if key.endswith("_ms"):

@@ -125,7 +125,8 @@ def cancel(d: Draft, command: c.Cancel) -> None:
         if move is not None and move.id == command.order:
             _turn_back(d, name, move, command)
             return
-    raise Rejected(f"nothing with the number {command.order} is scheduled or under way")
+    known = "hamailctl scheduled and hamailctl history show the numbers"
+    raise Rejected(f"nothing with the number {command.order} is scheduled or under way; {known}")
 
 
 def _turn_back(d: Draft, name: GroupName, move: Move, command: c.Cancel) -> None:

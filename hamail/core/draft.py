@@ -185,6 +185,7 @@ class Draft:
             self._change_move(move.id, result=result, detail=detail, target=node)
             if detail:
                 self.event("move", detail, group=name, node=node, severity=Severity.WARNING, rule=f"move {result}")
+                self.set_group(name, reason=detail)  # or status would say that it is there since it was ordered away
         self.set_group(name, move=0, target=None, failed_on=(), retries=0, pardoned=False)
 
     def give_up(self, name: GroupName) -> None:

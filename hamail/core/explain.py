@@ -35,7 +35,10 @@ def why(state: ClusterState, facts: Facts, group: GroupName) -> tuple[str, ...]:
         m = moves[-1]
         asked = f", ordered by {m.actor}" if m.actor not in ("", "hamail") else ""
         because = f": {m.reason}" if m.reason else ""
-        lines.append(f"The last move ({clock(m.started_at_ms)}, {m.result}): {m.trigger}{asked}{because}")
+        lines.append(
+            f"The last move ({clock(m.started_at_ms)}, {m.result}): {m.trigger}{asked}{because}"
+            + (f". {m.detail}" if m.detail else "")
+        )
     if g.phase is Phase.IDLE and placement.choose(state, facts, group) is None:
         lines.append(f"No node may have {group} now:")
         lines += [f"  {c.node}: {c.reason}." for c in placement.candidates(state, facts, group)]

@@ -8,6 +8,7 @@ from hamail.model.report import LinkFacts
 RTT_WARN_US, RTT_FAIL_US = 50_000, 200_000
 CLOCK_WARN_US, CLOCK_FAIL_US = 100_000, 1_000_000
 NO_WAY = "open TCP port {port} of {to} ({address}) for {of}, in both directions; then: hamailctl status on both"
+LOST = "is {node} on, and does hamaild run there? Look at the machine and its cable; then: hamailctl status"
 NTP = "let chrony or systemd-timesyncd run on both, with the same servers: timedatectl"
 
 
@@ -15,8 +16,12 @@ def reach(f: Findings) -> Opinions:
     if f.before_start:
         yield from _reach_before_start(f)
         return
+    lost = _heard_by_nobody(f)
     for node in sorted(f.spec.nodes):
         report = f.reports.get(node)
+        if node in lost:
+            yield fail(node, f"no other node hears it ({lost[node] / 1000:.1f} s)", LOST.format(node=node))
+            continue
         if report is None:
             why = f.silent.get(node, "it was not asked")
             yield unknown(node, f"what it hears is not known: {why}", "hamailctl status shows who hears it")
@@ -24,6 +29,8 @@ def reach(f: Findings) -> Opinions:
         others = [name for name in sorted(f.spec.nodes) if name != node]
         deaf = [n for n in others if n not in report.links or report.links[n].silent_ms >= f.timings.detection_ms]
         for name in deaf:
+            if name in lost:
+                continue
             seconds = report.links[name].silent_ms / 1000 if name in report.links else 0
             spec = f.spec.nodes[node]
             since = f"for {seconds:.1f} s" if seconds else "at all"
@@ -31,6 +38,17 @@ def reach(f: Findings) -> Opinions:
             yield fail(f"{name} to {node}", f"{node} has not heard {name} {since}", remedy)
         if not deaf:
             yield ok(node, f"hears {' and '.join(others)}")
+
+
+def _heard_by_nobody(f: Findings) -> dict[NodeName, int]:
+    """Nodes that have told nothing and that each other one misses, with the time in ms: off, or cut off."""
+    silent: dict[NodeName, int] = {}
+    for node in f.spec.nodes:
+        links = [report.links.get(node) for name, report in f.reports.items() if name != node]
+        known = [link.silent_ms for link in links if link is not None]
+        if node not in f.reports and len(known) > 1 and min(known) >= f.timings.detection_ms:
+            silent[node] = min(known)
+    return silent
 
 
 def _reach_before_start(f: Findings) -> Opinions:

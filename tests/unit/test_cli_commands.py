@@ -158,6 +158,24 @@ def test_status_of_a_fence_that_fails_names_the_next_step(run, backend):
     assert "resources    unknown, n2 is not heard; last known:" in out
 
 
+def test_the_first_line_of_status_tells_of_a_failed_service_and_of_hands_that_are_off(run, backend):
+    """Mail was down in maintenance, and status began with "mail is active on n1; n2 could take over"."""
+    backend.group_changes = {"resources": {"storage": "up", "postfix": "failed", "dovecot": "failed"}}
+    assert run("status")[1].startswith("mail is on n1, but postfix and dovecot FAILED there; ")
+    backend.group_changes = {"candidates": (Candidate(node="n2", eligible=True, reason="it is up"),)}
+    run("maintenance", "on")
+    _, out, _ = run("status")
+    assert out.startswith("mail is active on n1; nobody takes over: maintenance is on\n")
+    assert "n2 could take over once maintenance is over: it is up" in out
+
+
+def test_wrong_usage_is_json_too_when_json_was_asked_for(run):
+    for words in (["ban", "mail"], ["switchover", "mail", "--in", "soon"], ["status", "--nonsense"], ["nonsense"]):
+        code, out, err = run(*words, "--json")
+        assert (code, err) == (2, "") and json.loads(out)["schema"] == "hamail/error/1", words
+        assert run(*words)[2].startswith("Usage: ")
+
+
 def test_status_shows_maintenance_and_accepted_risks(run, backend):
     run("maintenance", "on", "--reason", "switch firmware")
     backend.group_changes = {"unsafe_reason": "no budget for power switches", "requires": "watchdog"}

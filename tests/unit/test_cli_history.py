@@ -1,5 +1,6 @@
 """hamailctl history, events and why: the timeline with its bars, the filters, the reasons."""
 
+import io
 import json
 import re
 import time
@@ -8,7 +9,9 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 from control_fake import ONE_MOVE, FakeBackend, serving
+from rich.console import Console
 
+from hamail.cli import moves_view
 from hamail.cli.main import cli
 from hamail.model.state import Decision, Evidence
 
@@ -161,3 +164,21 @@ def test_why_of_an_event_tells_what_it_stood_on(run, backend):
         assert read(run("why", number, "--json")[1])["events"][0]["decision"]["rule"] == "order_fence"
     code, _, err = run("why", "99")
     assert code == 3 and "the history has no entry 99" in err
+
+
+def test_a_move_that_came_back_tells_where_it_was_tried_and_for_how_long_mail_was_away():
+    """Both said `n2 -> n2`, and of a cancelled one no outage was told."""
+    failed = msgspec.structs.replace(
+        ONE_MOVE,
+        target="n2",
+        result="rolled back",
+        failures={"n1": "could not start it"},
+        detail="mail was rolled back.",
+    )
+    assert moves_view.path(failed) == "n2 -> n1 -> n2"
+    called_off = msgspec.structs.replace(failed, result="cancelled", asked="n1", failures={}, cancelled="root did.")
+    assert moves_view.path(called_off) == "n2 -> n1 -> n2" and moves_view.outage_ms(called_off) == 905
+    assert moves_view.path(ONE_MOVE) == "n2 -> n1"
+    console = Console(width=100, file=io.StringIO())
+    console.print(moves_view.timeline(failed))
+    assert "mail was rolled back." in console.file.getvalue()

@@ -2,12 +2,14 @@
 
 import json
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 from control_fake import FakeBackend, serving
 from msgspec.structs import replace
 
 from hamail.cli.main import cli
+from hamail.cli.outputs import schema
 from hamail.model import commands as c
 from hamail.model.state import ConfigRevision
 
@@ -122,3 +124,14 @@ def test_edit_follows_no_link_that_somebody_has_put_there(run, backend, tmp_path
     backend.problems = ("cluster.detection: is 3 without a unit",)
     run("edit", editor="sed -i s/3s/three/", typed="n\n")
     assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("words", [["rollback", "--yes"], ["rollback", "3", "--yes"], ["edit", "--yes"]])
+def test_what_is_printed_names_the_schema_of_its_own_command(run, words):
+    body = json.loads(run(*words, "--json", editor="sed -i s/3s/5s/")[1])
+    jsonschema.validate(body, schema(f"config-{words[0]}"))
+
+
+def test_an_edit_without_a_change_says_so_for_programs_too(run):
+    body = json.loads(run("edit", "--yes", "--json", editor="true")[1])
+    assert body == {"schema": "hamail/config-edit/1", "result": "done", "changes": [], "revision": 3}

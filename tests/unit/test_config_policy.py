@@ -83,7 +83,8 @@ def test_wrong_policies_are_refused_with_place_and_reason(cluster, group, place,
 def test_a_change_is_shown_as_it_is_written():
     changes = diff(read(), read('quarantine = "off"', 'failovers = "1 in 15m, 3 in 24h"'))
     assert "groups.mail.failovers: 3 in 1h -> 1 in 15m, 3 in 24h" in changes
-    assert any("quarantine: 3 in 10m -> not set" in line for line in changes)
+    assert any("quarantine: 3 in 10m -> off" in line for line in changes)
+    assert "groups.mail.failovers: 3 in 1h -> off" in diff(read(), read(group='failovers = "off"'))
 
 
 @pytest.mark.parametrize("text", ["3 in 10m", "0 in 24h", "100 in 90s", "2 in 1500ms"])

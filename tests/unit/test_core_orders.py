@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from hamail.core import budget, outcome, preflight, schedule
 from hamail.core.apply import apply
+from hamail.core.draft import Draft
 from hamail.core.facts import Facts, NodeFacts
 from hamail.core.timing import derive
 from hamail.model import actions as a
@@ -420,6 +421,14 @@ FAILED = {"n2": "could not start it (postfix: x)"}
 def test_how_a_move_ended(changes, node, result, words):
     found, detail = outcome.ended(move(**changes), "mail", node)
     assert found == result and words in detail and bool(words) == bool(detail)
+
+
+def test_status_does_not_say_that_a_group_is_where_it_is_since_it_was_ordered_away():
+    state = replace(active(), moves=(move(id=7, source="n1", target="n2", failures=FAILED),))
+    d = Draft(state, 9, c.Barrier(at_ms=0, node="n1"))
+    d.set_group("mail", move=7, reason="kernel")
+    d.close_move("mail", "n1")
+    assert d.group("mail").reason.startswith("mail was rolled back to n1 because n2 could not start it")
 
 
 def test_a_state_of_before_can_be_read():

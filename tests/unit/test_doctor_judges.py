@@ -24,6 +24,7 @@ from hamail.doctor.checks import CHECKS, judged
 from hamail.doctor.dns_facts import DnsFacts
 from hamail.doctor.findings import Findings, Served
 from hamail.doctor.line import Verdict
+from hamail.doctor.links import reach
 from hamail.model.actions import WatchdogStatus
 from hamail.model.machine import Account, CertificateFacts, ProgramFacts
 from hamail.model.report import LinkFacts
@@ -52,6 +53,18 @@ def silent(*nodes: str) -> Findings:
     f = findings()
     reports = {name: r for name, r in f.reports.items() if name not in nodes}
     return msgspec.structs.replace(f, reports=reports, silent=dict.fromkeys(nodes, "it has not answered"))
+
+
+def lost(node: str) -> Findings:
+    """It has lost its power: it tells nothing, and nobody hears it."""
+    f = silent(node)
+    missed = {
+        name: msgspec.structs.replace(
+            r, links={**r.links, node: msgspec.structs.replace(r.links[node], silent_ms=3000)}
+        )
+        for name, r in f.reports.items()
+    }
+    return msgspec.structs.replace(f, reports=missed)
 
 
 def no_machine() -> Findings:
@@ -122,6 +135,7 @@ TABLE = [
     ("nodes-links", findings(), OK, "hears n2 and n3"),
     ("nodes-links", links("n2", "n3", silent_ms=3000), FAIL, "n2 has not heard n3 for 3.0 s"),
     ("nodes-links", silent("n2"), UNKNOWN, "what it hears is not known"),
+    ("nodes-links", lost("n1"), FAIL, "no other node hears it (3.0 s)"),
     ("nodes-links", before_start(n2="", n3="refused"), OK, "hamaild does not run there yet"),
     ("nodes-links", before_start(n2="no answer within 2 s"), FAIL, "open TCP port 7461"),
     ("nodes-round-trip", findings(), OK, "0.30 ms"),
@@ -372,3 +386,9 @@ def test_a_cluster_without_mail_is_not_asked_for_it() -> None:
         line for line in judged(f) if line.area in ("postfix", "dovecot", "storage") and line.check != "storage-fstab"
     ]
     assert AT_MS
+
+
+def test_a_node_that_is_off_is_one_failure_and_no_closed_port() -> None:
+    """Each of the others was told to open its port."""
+    failures = [line for line in reach(lost("n1")) if line.verdict is FAIL]
+    assert [line.subject for line in failures] == ["n1"] and "port" not in failures[0].remedy

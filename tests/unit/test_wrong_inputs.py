@@ -25,7 +25,7 @@ def call(backend, tmp_path_factory):
         result = CliRunner().invoke(cli, list(words), env={"HAMAIL_SOCKET": str(path), "COLUMNS": "100"})
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        return result.exit_code, result.stderr
+        return result.exit_code, result.stderr or result.stdout  # with --json an error is a document
 
     with serving(backend, path):
         yield run
