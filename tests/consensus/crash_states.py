@@ -16,6 +16,17 @@ from typing import Any, TypeAlias
 SECTOR = 512
 CHOICES_MAX = 9  # parts of one file of which all subsets are tried
 RANDOM_SUBSETS = 60  # beyond
+# Of a disk that answers with an error: which operation, and what it says.
+FAULTS = {
+    "full": ("write", errno.ENOSPC),
+    "quota": ("write", errno.EDQUOT),
+    "write error": ("write", errno.EIO),
+    "sync error": ("sync", errno.EIO),
+    "read-only": ("create", errno.EROFS),
+    "not ours": ("create", errno.EACCES),
+    "rename fails": ("replace", errno.EIO),
+    "directory sync error": ("sync_directory", errno.EIO),
+}
 
 Files: TypeAlias = dict[Path, bytes]
 Change: TypeAlias = tuple[int, bytes] | int  # a write at an offset, or a truncation

@@ -8,7 +8,7 @@ import pytest
 from hamail.consensus import journal as journal_module
 from hamail.consensus.journal import Journal, JournalError, JournalMissing, initialise
 from hamail.consensus.records import NONCE_BITS, Entry, Snapshot
-from tests.consensus.crash_states import Recorder, Trial
+from tests.consensus.crash_states import FAULTS, Recorder, Trial
 from tests.consensus.journal_crashes import (
     DIR,
     everything,
@@ -108,16 +108,6 @@ def test_each_life_has_another_number_and_knows_all_that_the_lives_before_it_cou
         said.append(mark)
 
 
-FAULTS = {
-    "full": ("write", errno.ENOSPC),
-    "quota": ("write", errno.EDQUOT),
-    "write error": ("write", errno.EIO),
-    "sync error": ("sync", errno.EIO),
-    "read-only": ("create", errno.EROFS),
-    "not ours": ("create", errno.EACCES),
-    "rename fails": ("replace", errno.EIO),
-    "directory sync error": ("sync_directory", errno.EIO),
-}
 APPEND = ("write", "sync")  # operations of an append; a compaction does them all
 
 

@@ -16,21 +16,11 @@ from hamail.disk import RealDisk, write_whole
 from hamail.executor.ledger import Ledger, Page
 from hamail.ocf import claim as claims
 from hamail.pki import files as pki
-from tests.consensus.crash_states import Recorder, Trial, told
+from tests.consensus.crash_states import FAULTS, Recorder, Trial, told
 
 STATE = Path("/var/lib/hamail/barred")
 HELD = Path("/run/hamail-executor/executor.held")
 NAME_LONGEST = 32  # characters (hamail.model.ids.NAME_PATTERN)
-FAULTS = {
-    "full": ("write", errno.ENOSPC),
-    "write error": ("write", errno.EIO),
-    "sync error": ("sync", errno.EIO),
-    "read-only": ("create", errno.EROFS),
-    "not ours": ("create", errno.EACCES),
-    "rename fails": ("replace", errno.EIO),
-    "directory sync error": ("sync_directory", errno.EIO),
-    "quota": ("write", errno.EDQUOT),
-}
 
 
 def error(name: str) -> tuple[str, OSError]:
