@@ -52,7 +52,8 @@ see what clients see. Ends with 1 when the drill has not passed.
         "hamailctl drill switchover mail",
         "hamailctl drill node-loss --user probe@example.org --password-file ~/.probe -o /root/drills",
         "hamailctl drill service-kill --resource postfix --yes",
-        "hamailctl drill node-loss --prober 'ssh monitor hamailctl probe mail.example.org --detail --for 0ms --json -'",
+        "hamailctl drill node-loss --prober 'ssh monitor hamailctl probe mail.example.org \\",
+        "    --detail --for 0ms --until-eof --json -'",
         "hamailctl drill --abort",
     ),
 )
@@ -81,15 +82,25 @@ def drill(app: App, /, name: str | None, group: str | None, abort: bool, **given
         return
     if name is None:
         app.end(Exit.USAGE, f"which drill? {', '.join(NAMES)}", hint="Example: hamailctl drill switchover")
+    from hamail.practice.drill import Drill
+
     state = app.client.state()
     chosen = _group(app, state, group)
     plan = _plan(app, app.client, state, name, chosen, given)
     folder = _folder(app, given["folder"], name)
-    probe, services, every_ms = _probe(app, state, plan, folder, given)
+    probe, begun = None, False
     try:
-        _hold(app, plan, probe, services, every_ms, folder, given)
+        probe, services, every_ms = _probe(app, state, plan, folder, given)
+        stopped = _Stopped()
+        run = Drill(app.client, plan, probe, services, lambda line: app.say(f"  {line}"), stopped)
+        checks = _ready(app, run, given)
+        begun = True
+        _hold(app, run, stopped, checks, every_ms, folder, bool(given["prober"]))
     finally:
-        probe.stop()
+        if probe is not None:
+            probe.stop()
+        if not begun:
+            _drop(folder)
 
 
 def _group(app: App, state: "ClusterState", group: str | None) -> str:
@@ -144,6 +155,7 @@ def _probe(
             app.end(Exit.USAGE, f"--prober: {error}")
         begin = next((line for line in elsewhere.lines() if isinstance(line, records.Start)), None)
         if begin is None:
+            elsewhere.stop()
             app.end(Exit.FAILED, f"--prober has said nothing: {elsewhere.problem or 'it needs --detail --json -'}")
         return elsewhere, tuple(begin.services), begin.every_ms
     spec = state.spec.groups[plan.group]
@@ -177,45 +189,37 @@ def _account(app: App, given: dict[str, Any]) -> "Account | None":
     return account(app, {**given, "sender": "", "tls_name": "", "submission": False, "submissions": False})
 
 
-def _hold(
-    app: App,
-    plan: "Plan",
-    probe: "Probe",
-    services: tuple[str, ...],
-    every_ms: int,
-    folder: Path,
-    given: dict[str, Any],
-) -> None:
-    from hamail.practice.drill import Drill
-
-    client = app.client
-    stopped = _Stopped()
-    run = Drill(client, plan, probe, services, lambda line: app.say(f"  {line}"), stopped)
-    checks = _preflight(app, run, bool(given["prober"]))
+def _ready(app: App, run: "Drill", given: dict[str, Any]) -> "list[Check]":
+    """Looks, tells, asks. Until this returns nothing was done to the cluster, and then no folder stays behind."""
+    plan = run.plan
+    checks = _preflight(app, run, given)
     _tell_plan(app, plan, checks)
     refused = [f"{c.name}: {c.detail}" if c.detail else c.name for c in checks if c.ok is False]
     if refused:
-        folder_left = _drop(folder, probe)
-        app.end(Exit.REFUSED, f"no-go: drill {plan.name} was not begun; nothing was changed", refused, hint=folder_left)
+        app.end(Exit.REFUSED, f"no-go: drill {plan.name} was not begun; nothing was changed", refused)
     app.confirm(f"Begin drill {plan.name} of {plan.group} on {plan.source}?", given["yes"])
+    return checks
+
+
+def _hold(
+    app: App, run: "Drill", stopped: "_Stopped", checks: "list[Check]", every_ms: int, folder: Path, elsewhere: bool
+) -> None:
+    client, probe = app.client, run.probe
     started_ms = probe.now_ms()
     with stopped:
         run.run()
         app.say("  Reading the mail back.")
         probe.stop()
-    report = run.facts(_begun(client, plan, every_ms, started_ms, checks, bool(given["prober"])))
+    report = run.facts(_begun(client, run.plan, every_ms, started_ms, checks, elsewhere))
     _write(app, folder, report, probe)
     _record(app, client, report)
     _tell(app, report, folder)
 
 
-def _drop(folder: Path, probe: "Probe") -> str:
-    """Nothing was done: no folder stays behind."""
-    probe.stop()
+def _drop(folder: Path) -> None:
     for file in folder.iterdir():
         file.unlink()
     folder.rmdir()
-    return ""
 
 
 class _Stopped:
@@ -241,13 +245,13 @@ class _Stopped:
             os._exit(130)
 
 
-def _preflight(app: App, run: "Drill", elsewhere: bool) -> "list[Check]":
+def _preflight(app: App, run: "Drill", given: dict[str, Any]) -> "list[Check]":
     from hamail.practice import plan
     from hamail.practice.outside import wait_steady
     from hamail.practice.report import Check
 
     app.say(f"Looking whether drill {run.plan.name} of {run.plan.group} may begin ...", "dim")
-    checks = list(plan.checks(run.state(), run.client.status(), run.plan, here_only=not elsewhere))
+    checks = list(plan.checks(run.state(), run.client.status(), run.plan, here_only=not given["prober"]))
     well = wait_steady(run.probe, run.services, BASELINE_S)
     checks.append(
         Check(
@@ -256,6 +260,8 @@ def _preflight(app: App, run: "Drill", elsewhere: bool) -> "list[Check]":
             detail=f"{' and '.join(run.services)} did not answer every time",
         )
     )
+    if well and (mailbox := run.probe.mailbox()) is not None:
+        checks.append(Check(name="the probe's mailbox can be read", ok=not mailbox, detail=mailbox))
     if all(check.ok is not False for check in checks):
         checks.append(run.rehearse())
     return checks
@@ -370,7 +376,7 @@ def _abort(app: App) -> None:
     client = app.client
     order = client.state().drill
     if order is None:
-        app.end(Exit.REFUSED, "no drill is under way")
+        app.end(Exit.REFUSED, "no drill is under way", hint="A move, of a drill switchover too: hamailctl cancel")
     client.order("drills/end", EndDrillRequest(reason="drill --abort"))
     app.say(f"Drill {order.fault} of {order.target} is ended: what can be undone is undone.")
     if order.fault is Fault.POWER_OFF and not order.rehearse:

@@ -1,6 +1,7 @@
 """`hamailctl probe`: what clients see, measured from this machine. Needs no hamaild."""
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ import click
 from hamail.cli.app import App, DurationMs, Exit, F, examples, pass_app
 
 if TYPE_CHECKING:
+    import asyncio
+
     from hamail.probe.prober import Plan, Prober
     from hamail.probe.services import Account, Service
 
@@ -60,15 +63,24 @@ def _flags(command: F) -> F:
 @click.option("--mail-every", "mail_every_ms", type=DurationMs(), default="1s", show_default=True, help="Mails.")
 @click.option("--detail", is_flag=True, help="Record every connection, not only those that failed.")
 @click.option("--keep-mail", is_flag=True, help="Leave the probe's mails in the mailbox.")
+@click.option("--until-eof", is_flag=True, help="End as well when standard input does: for who runs it through ssh.")
 @click.option("--json", "file", metavar="FILE", help="Records, one JSON object a line; - is standard output.")
 @pass_app
 def probe(
-    app: App, /, target: str, file: str | None, for_ms: int, detail: bool, keep_mail: bool, **given: object
+    app: App,
+    /,
+    target: str,
+    file: str | None,
+    for_ms: int,
+    detail: bool,
+    keep_mail: bool,
+    until_eof: bool,
+    **given: object,
 ) -> None:
     """Ask the mail service at TARGET for its greeting again and again, send mail through it and read it back.
 
     Says when it was out and for how long, and whether a mail that was acknowledged is lost. Ends with 1 when mail was
-    lost or a door did not answer at the end.
+    lost, none was taken, the mailbox could not be read, or a door did not answer at the end.
     """
     import asyncio
 
@@ -87,13 +99,15 @@ def probe(
         account=chosen,
         detail=detail,
         keep_mail=keep_mail,
+        until_eof=until_eof,
     )
     app.json = file == "-"
     _announce(app, plan)
     with _output(app, file) as stream:
         prober = asyncio.run(_run(lambda: Prober(plan, Writer(stream))))
     _tell(app, plan, prober)
-    lost = prober.verdict is not None and not prober.verdict.clean
+    v = prober.verdict
+    lost = v is not None and (not v.clean or bool(v.sent and not v.acknowledged) or bool(prober.problem))
     down = [t.service for t in prober.trackers.values() if t.down_since_ms is not None or t.last_ok_ms is None]
     if lost or down:
         raise SystemExit(int(Exit.FAILED))
@@ -101,12 +115,23 @@ def probe(
 
 async def _run(make: "Callable[[], Prober]") -> "Prober":
     import asyncio
+    import threading
 
     prober = make()  # in the loop, where its events belong
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, prober.stop)
+    if prober.plan.until_eof:
+        threading.Thread(target=_wait_for_eof, args=(asyncio.get_running_loop(), prober), daemon=True).start()
     await prober.run()
     return prober
+
+
+def _wait_for_eof(loop: "asyncio.AbstractEventLoop", prober: "Prober") -> None:
+    """In a thread: standard input may be anything, a file too."""
+    while os.read(0, 4096):
+        pass
+    with contextlib.suppress(RuntimeError):  # the probe has ended before
+        loop.call_soon_threadsafe(prober.stop)
 
 
 def _services(app: App, target: str, given: dict[str, object]) -> "tuple[Service, ...]":
@@ -221,6 +246,8 @@ def _tell(app: App, plan: "Plan", prober: "Prober") -> None:
     if v is None:
         return
     app.say(f"{counted(v.acknowledged, 'mail')} acknowledged of {v.sent} sent")
+    if prober.not_taken:
+        app.say(f"The last that was not taken: {prober.not_taken}", "yellow")
     if not prober.read:
         app.say("The mailbox was not read back, so whether any is lost is not known. " + prober.problem, "yellow")
         return

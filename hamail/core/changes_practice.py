@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from hamail.core import hands_off
 from hamail.core.changes_nodes import known
 from hamail.core.draft import Draft, Rejected
 from hamail.model import commands as c
@@ -31,8 +32,8 @@ def order_drill(d: Draft, command: c.OrderDrill) -> None:
     name, g = command.group, d.group(command.group)
     if name not in d.spec.groups:
         raise Rejected(f"there is no group {name}")
-    if d.maintenance.on:
-        raise Rejected("the cluster is in maintenance: nothing would be taken over")
+    if why := hands_off.why(d.maintenance, name, g, d.node):
+        raise Rejected(f"{why}: nothing would be taken over")
     if not DRILL_MS_MIN <= command.duration_ms <= DRILL_MS_MAX:
         raise Rejected(f"a fault lasts {DRILL_MS_MIN} to {DRILL_MS_MAX} ms, not {command.duration_ms}")
     known(d, command.node)

@@ -24,6 +24,7 @@ REDUNDANT_S = 180.0
 POWER_TRIES_MAX = 3
 NOTICED_MS = 1500.0  # a killed service that nobody missed until then was not missed
 TOLD_MAX = 100
+ENDED_ELSEWHERE = "somebody ended it (hamailctl drill --abort)"
 WORDS = {
     (Stamp.DETECTED, Stamp.DECIDED): "deciding",
     (Stamp.DECIDED, Stamp.STOPPED): "stopping",
@@ -64,6 +65,7 @@ class Drill:
         self.aborted = ""
         self.notes: list[str] = []
         self.first_event = 0
+        self._fault_order = 0  # the one that `drill --abort` may end under us
         self._state: ClusterState | None = None
 
     # -- looking ---------------------------------------------------------------------------------------------------
@@ -80,12 +82,27 @@ class Drill:
     def _until(self, condition: Callable[[], bool], seconds: float, *, even_if_stopped: bool = False) -> bool:
         end_s = time.monotonic() + seconds
         while not condition():
-            if self._stop() and not even_if_stopped and not self.aborted:
-                raise Stopped
+            if not even_if_stopped and not self.aborted:
+                self._go_on()
             if time.monotonic() > end_s:
                 return False
             time.sleep(POLL_S)
         return True
+
+    def _go_on(self) -> None:
+        """Raises Stopped when the operator has had enough, here or by `drill --abort` elsewhere."""
+        if self._stop():
+            self.aborted = "the operator stopped it"
+        elif self._ended_elsewhere():
+            self.aborted = ENDED_ELSEWHERE
+        if self.aborted:
+            raise Stopped
+
+    def _ended_elsewhere(self) -> bool:
+        state, number = self._state, self._fault_order
+        if not number or state is None or state.applied < number:
+            return False
+        return state.drill is None or state.drill.id != number
 
     # -- before ----------------------------------------------------------------------------------------------------
 
@@ -122,13 +139,17 @@ class Drill:
             reason="rehearsal" if rehearse else f"drill {plan.name}",
         )
         done = self.client.order("drills/order", body)
+        if not rehearse and fault is not Fault.POWER_ON:
+            self._fault_order = done.index
         found: list[DrillOrder] = []
 
         def answered() -> bool:
-            order = self.state().drill
+            state = self.state()
+            order = state.drill
             if order is not None and order.id == done.index:
                 found[:] = [order]
-            return bool(found and found[0].result)
+            gone = state.applied >= done.index and (order is None or order.id != done.index)
+            return gone or bool(found and found[0].result)
 
         cut_off = fault is Fault.NETWORK_LOSS and not rehearse  # it can only tell afterwards
         self._until(answered, 1.0 if cut_off else ANSWER_S, even_if_stopped=True)
@@ -148,8 +169,7 @@ class Drill:
             if self.fault_ms is not None:
                 self._watch()
         except Stopped:
-            self.aborted = "the operator stopped it"
-            self._say("Stopping: undoing what can be undone. Ctrl-C again leaves at once.")
+            self._say(f"Stopping, since {self.aborted}: undoing what can be undone. Ctrl-C again leaves at once.")
         except ControlError as error:
             self.notes.append(f"hamaild: {error.error}" + "".join(f"; {r}" for r in error.reasons))
             if self.fault_ms is None:
@@ -214,7 +234,10 @@ class Drill:
     def _return(self) -> None:
         """End the fault, give a node its power back, and wait until every node is able again."""
         try:
-            if self.plan.name != SWITCHOVER and self.state().drill is not None:
+            running = self.state().drill
+            if not self.aborted and self._ended_elsewhere():
+                self.aborted = ENDED_ELSEWHERE
+            if self.plan.name != SWITCHOVER and running is not None:
                 self.client.order("drills/end", EndDrillRequest(reason="the drill is over"))
         except ControlError as error:
             self.notes.append(f"the drill's order was not ended: {error.error}")
@@ -260,6 +283,8 @@ class Drill:
         self._say(f"Switching {self.plan.source} on again.")
         why = ""
         for _ in range(POWER_TRIES_MAX):
+            if not self._off():
+                return  # whoever aborted the drill was faster
             try:
                 order = self._order(Fault.POWER_ON, node=self.plan.power_by)
                 self.client.order("drills/end", EndDrillRequest(reason="the drill is over"))

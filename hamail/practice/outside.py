@@ -1,17 +1,21 @@
 """The probe of a drill: a prober in a thread of its own, or one on another machine that writes its records here."""
 
 import asyncio
+import contextlib
+import imaplib
 import shlex
 import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from hamail.probe import records
+from hamail.probe.mailbox import Place, news
 from hamail.probe.prober import Plan, Prober
-from hamail.probe.records import AnyLine, Check, End
+from hamail.probe.records import AnyLine, Check, End, Start
+from hamail.probe.services import SHOWS_MAIL
 from hamail.probe.sessions import Sessions
 
 STEADY_MS = 1000.0  # so long every answer must come before service counts as back
@@ -25,6 +29,7 @@ class Probe(Protocol):
     def start(self) -> None: ...
     def lines(self) -> list[AnyLine]: ...
     def now_ms(self) -> float: ...
+    def mailbox(self) -> str | None: ...
     def end_sessions(self) -> None: ...
     def stop(self) -> None: ...
 
@@ -69,6 +74,18 @@ class Inside:
     def now_ms(self) -> float:
         return self._clock.now_ms()
 
+    def mailbox(self) -> str | None:
+        """Why it cannot be read, "" when it can; None when it is not to be. Blocks."""
+        prober, account = self._prober, self._plan.account
+        if prober is None or account is None or not (prober.sends and prober.reads):
+            return None
+        door = next(s for s in self._plan.services if s.name in SHOWS_MAIL)
+        try:
+            news(door, account, prober.run_id, Place())
+        except (OSError, imaplib.IMAP4.error) as error:
+            return str(error)
+        return ""
+
     def end_sessions(self) -> None:
         if self._loop is None or self._sessions is None or not self._thread.is_alive():
             return
@@ -83,9 +100,10 @@ class Inside:
 
 
 class Elsewhere:
-    """A command that runs `hamailctl probe … --detail --json -` on another machine, by ssh for instance.
+    """A command that runs `hamailctl probe … --detail --until-eof --json -` on another machine, by ssh for instance.
 
-    Its clock may differ: times are shifted by what the first record shows.
+    Its clock may differ: its times are shifted to ours by what the first record shows. It is told to end by the end of
+    its standard input, which ssh passes on; a signal would reach ssh alone, and the verdict on the mails never us.
     """
 
     def __init__(self, command: str, file: Path) -> None:
@@ -97,41 +115,44 @@ class Elsewhere:
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._read, name="probe", daemon=True)
         self.problem = ""
-        self.shift_ms = 0.0
         self.sessions_held: dict[str, int] = {}
         self.sessions_dropped: dict[str, int] = {}
 
     def start(self) -> None:
         """Raises OSError when the command cannot be run."""
-        self._process = subprocess.Popen(self._words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(self._words, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
         self._thread.start()
         self._ready.wait(timeout=30)
 
     def _read(self) -> None:
+        shift_ms = 0.0
         try:
             with self._file.open("wb") as copy:
-                for line in records.read(self._copied(copy), "the prober's output"):
+                for line in records.read(self._copied(), "the prober's output"):
                     if not self._lines:
-                        self.shift_ms = self._clock.now_ms() - line.at_ms
-                    self._lines.append(line)
+                        shift_ms = self._clock.now_ms() - line.at_ms
+                    ours = records.shifted(line, shift_ms)
+                    records.Writer(copy).write(ours)
+                    self._lines.append(ours)
                     self._ready.set()
         except records.BadRecords as error:
             self.problem = str(error)
         finally:
             self._ready.set()
 
-    def _copied(self, copy: IO[bytes]) -> Iterator[bytes]:
+    def _copied(self) -> Iterator[bytes]:
         assert self._process is not None and self._process.stdout is not None
-        for line in self._process.stdout:
-            copy.write(line)
-            yield line
+        yield from self._process.stdout
 
     def lines(self) -> list[AnyLine]:
         return list(self._lines)
 
     def now_ms(self) -> float:
-        """On the prober's own clock."""
-        return self._clock.now_ms() - self.shift_ms
+        return self._clock.now_ms()
+
+    def mailbox(self) -> str | None:
+        """A prober elsewhere does not tell before its end."""
+        return None
 
     def end_sessions(self) -> None:
         """A prober elsewhere holds none."""
@@ -139,7 +160,12 @@ class Elsewhere:
     def stop(self) -> None:
         if self._process is None:
             return
-        self._process.terminate()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended by itself
+            self._process.stdin.close()
+        begin = next((line for line in self._lines if isinstance(line, Start)), None)
+        if begin is None or not begin.until_eof:
+            self._process.terminate()
         self._thread.join(timeout=REMOTE_END_S)
         self._process.kill()
         self._process.wait()

@@ -102,6 +102,11 @@ class DrillReport(Struct, frozen=True, kw_only=True):
         """Acknowledged mails that are lost; None where the mailbox was not read back."""
         return len(self.mails.lost) if self.mails.read else None
 
+    @property
+    def _blind(self) -> bool:
+        """Mail was sent to be read back, and the mailbox could not be read even in the end: a user could not either."""
+        return bool(self.mails.sent and not self.mails.read and self.mails.problem)
+
     def failures(self) -> tuple[str, ...]:
         """Why it has not passed."""
         found = []
@@ -118,6 +123,8 @@ class DrillReport(Struct, frozen=True, kw_only=True):
             found.append(f"{len(self.mails.lost)} acknowledged mails are lost")
         if self.mails.corrupt:
             found.append(f"{self.mails.corrupt} mails are damaged")
+        if self._blind:
+            found.append(f"whether mail was lost could not be found out: {self.mails.problem}")
         if self.redundant_ms is None:
             found.append("the cluster is not redundant again")
         return tuple(found)
@@ -134,8 +141,8 @@ class DrillReport(Struct, frozen=True, kw_only=True):
         rto, expected = self.rto_ms, self.expected.rto_ms
         if rto is not None and rto <= self.expected.limit_ms and rto > 1.5 * expected:
             found.append(f"the outage took {rto} ms, about {expected} ms were expected")
-        if self.mails.sent and not self.mails.read:
-            found.append(f"whether mail was lost is not known: {self.mails.problem or 'the mailbox was not read'}")
+        if self.mails.sent and not self.mails.read and not self._blind:
+            found.append("whether mail was lost is not known: the mailbox was not read (--user, --password-file)")
         if not self.mails.sent:
             found.append("no mail was sent, so nothing is known of loss (--to, --user, --password-file)")
         if self.mails.duplicated:

@@ -36,6 +36,18 @@ class NoTls(imaplib.IMAP4.error):
     """The password was not sent."""
 
 
+class _TlsLink(imaplib.IMAP4_SSL):
+    """The certificate must bear `name`, which need not be the host's."""
+
+    def __init__(self, service: Service, name: str, context: ssl.SSLContext) -> None:
+        self._name = name
+        super().__init__(service.host, service.port, ssl_context=context, timeout=TIMEOUT_S)
+
+    def _create_socket(self, timeout: float | None) -> ssl.SSLSocket:
+        plain = imaplib.IMAP4._create_socket(self, timeout)  # type: ignore[attr-defined]
+        return self.ssl_context.wrap_socket(plain, server_hostname=self._name)  # type: ignore[no-any-return]
+
+
 def news(service: Service, account: Account, run: str, place: Place) -> list[str]:
     """Ids of this run that have arrived since the last look; moves `place` on."""
     with _inbox(service, account) as link:
@@ -78,7 +90,8 @@ def remove(service: Service, account: Account, run: str) -> None:
         for begin in range(0, len(uids), FETCHED_MAX):
             chosen = ",".join(map(str, uids[begin : begin + FETCHED_MAX]))
             link.uid("STORE", chosen, "+FLAGS.SILENT", r"(\Deleted)")
-            if "UIDPLUS" in link.capabilities:
+            _, told = link.capability()  # anew: before the login servers tell less
+            if b"UIDPLUS" in b" ".join(told).upper().split():
                 link.uid("EXPUNGE", chosen)
 
 
@@ -98,7 +111,7 @@ def _inbox(service: Service, account: Account, readonly: bool = True) -> Iterato
     context = ssl.create_default_context()
     link: imaplib.IMAP4
     if service.kind.tls:
-        link = imaplib.IMAP4_SSL(service.host, service.port, ssl_context=context, timeout=TIMEOUT_S)
+        link = _TlsLink(service, account.tls_name or service.host, context)
     else:
         link = imaplib.IMAP4(service.host, service.port, timeout=TIMEOUT_S)
     try:

@@ -43,6 +43,7 @@ class Plan:
     account: Account | None = None
     detail: bool = False
     keep_mail: bool = False
+    until_eof: bool = False
     drain_s: float = DRAIN_S
 
 
@@ -63,6 +64,7 @@ class Prober:
         self.verdict: Verdict | None = None
         self.read = False  # was the mailbox read in full at the end?
         self.acknowledged = 0
+        self.not_taken = ""  # why the last mail that was not acknowledged was not
         self.last_ok_ms: dict[str, float] = {}
         self._writer = writer
         self._stop = asyncio.Event()
@@ -118,6 +120,7 @@ class Prober:
                 services={s.name: s.place for s in self.plan.services},
                 every_ms=self.plan.every_ms,
                 mail_every_ms=self.plan.mail_every_ms if self.sends else 0,
+                until_eof=self.plan.until_eof,
             )
         )
 
@@ -226,6 +229,7 @@ class Prober:
             self._mails_in_flight -= 1
         fate.outcome, fate.ended_ms = outcome, self.clock.now_ms()
         self.acknowledged += outcome == mailing.OK
+        self.not_taken = why or self.not_taken
         self._writer.write(
             records.Mail(
                 at_ms=fate.ended_ms,

@@ -23,6 +23,7 @@ class Start(Line, frozen=True, kw_only=True, tag="start"):
     services: dict[str, str]  # name -> where
     every_ms: int
     mail_every_ms: int = 0  # 0: no mail is sent
+    until_eof: bool = False  # it ends when its standard input does
 
 
 class Check(Line, frozen=True, kw_only=True, tag="check"):
@@ -101,7 +102,15 @@ class End(Line, frozen=True, kw_only=True, tag="end"):
 
 AnyLine: TypeAlias = Start | Check | Down | Outage | Tally | Mail | Seen | End
 
+MOMENTS = ("at_ms", "started_ms", "since_ms", "from_ms", "to_ms")  # points in time; what else is in ms is a length
+
 _DECODER = msgspec.json.Decoder(AnyLine)
+
+
+def shifted(line: AnyLine, by_ms: float) -> AnyLine:
+    """As a clock that is `by_ms` ahead would have shown it."""
+    moved = {name: round(getattr(line, name) + by_ms, 3) for name in MOMENTS if hasattr(line, name)}
+    return msgspec.structs.replace(line, **moved)
 
 
 class Clock:

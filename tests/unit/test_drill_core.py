@@ -127,6 +127,17 @@ def test_one_order_at_a_time_and_none_in_maintenance() -> None:
     assert "maintenance" in refused(b, order(b))
 
 
+@pytest.mark.parametrize("part", [{"group": "mail"}, {"node": "n1"}])
+def test_none_in_the_maintenance_of_a_part_either(part: dict[str, str]) -> None:
+    """Its power would be cut, and nobody would take over."""
+    b = up()
+    assert b.commit(c.HandsOff(at_ms=0, on=True, **part)).accepted
+    for fault, more in ((Fault.NETWORK_LOSS, {}), (Fault.POWER_OFF, {"node": "n2", "target": "n1", "device": "pdu"})):
+        assert "nothing would be taken over" in refused(b, order(b, fault, **more))
+    assert b.commit(c.HandsOff(at_ms=0, on=False, **part)).accepted
+    assert b.commit(order(b)).accepted
+
+
 def test_power_of_a_node_that_is_out_may_be_given_back() -> None:
     b = up()
     life = Incarnation("boot-2", "x2")

@@ -1,6 +1,7 @@
 """What a drill's report says of what was seen: figures, verdict, deviations, and a picture that is one."""
 
 import json
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -9,13 +10,17 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 
 from hamail.cli.main import cli
+from hamail.control.api import Done
+from hamail.control.client import Failed
 from hamail.core.apply import apply, empty_state
 from hamail.core.timing import derive
 from hamail.model import commands as c
+from hamail.model.practice import DrillOrder
 from hamail.model.spec import Requirement
-from hamail.model.state import Move, Stamp, Trigger
+from hamail.model.state import ClusterState, Move, Stamp, Trigger
+from hamail.model.status import Status
 from hamail.practice import paper, plan
-from hamail.practice.drill import failed, gaps, mails, spans
+from hamail.practice.drill import Drill, failed, gaps, mails, spans
 from hamail.practice.outside import steady
 from hamail.practice.picture import draw
 from hamail.practice.report import Check as Asked
@@ -48,7 +53,8 @@ def test_a_good_drill_passes_with_the_longest_outage_as_its_figure() -> None:
         ({"gaps": ()}, "failed", "did not come back: no service"),
         ({"mails": Mails(sent=2, acknowledged=2, found=1, lost=("x",), read=True)}, "failed", "1 acknowledged mails"),
         ({"mails": Mails(sent=2, acknowledged=2, corrupt=1, read=True)}, "failed", "damaged"),
-        ({"mails": Mails(sent=2, acknowledged=2, problem="no login")}, "passed", "not known: no login"),
+        ({"mails": Mails(sent=2, acknowledged=2, problem="timed out")}, "failed", "not be found out: timed out"),
+        ({"mails": Mails(sent=2, acknowledged=2)}, "passed", "the mailbox was not read (--user"),
         ({"mails": Mails()}, "passed", "no mail was sent"),
         ({"redundant_ms": None}, "failed", "not redundant"),
         ({"fault_ms": None, "fault": "drills are not allowed"}, "failed", "nothing was done: drills are not allowed"),
@@ -130,6 +136,56 @@ def test_every_drill_has_a_plan_that_says_what_will_happen(name: str, requires: 
     assert any("power of" in step.lower() for step in made.expected.steps) is cuts, "nobody loses power unawares"
     if name == "network-loss" and requires is Requirement.LEASE:
         assert made.expected.rto_ms > derive(1000, 5).wait_ms
+
+
+class Cluster:
+    """A cluster whose drill somebody ends with `drill --abort` just after the fault; `status` is never needed."""
+
+    def __init__(self) -> None:
+        spec = cluster()
+        self.now, _ = apply(empty_state(), 1, c.ApplyConfig(at_ms=0, spec=spec, source="", expected_revision=0))
+        self.now = replace(self.now, groups={"mail": replace(self.now.group("mail"), owner="n1", epoch=5)})
+        self.ordered: list[str] = []
+        self.looks = 0
+
+    def order(self, path: str, body: object) -> Done:
+        self.ordered.append(path)
+        assert path == "drills/order", "what somebody has ended is not ended again"
+        order = DrillOrder(id=9, fault=body.fault, group="mail", epoch=5, node="n1", target="n1", result="done")
+        self.now = replace(self.now, drill=order, applied=9)
+        return Done(request="r", index=9)
+
+    def state(self) -> ClusterState:
+        self.looks += 1
+        if self.looks > 4:
+            self.now = replace(self.now, drill=None, applied=10)
+        return self.now
+
+    def status(self) -> Status:
+        raise Failed("nobody asks for it")
+
+
+class Blind:
+    def now_ms(self) -> float:
+        return time.monotonic() * 1000
+
+    def lines(self) -> list[object]:
+        return []
+
+    def end_sessions(self) -> None:
+        pass
+
+
+def test_a_drill_that_somebody_ended_has_not_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hamail.practice.drill.REDUNDANT_S", 0.2)
+    there = Cluster()
+    plan_ = plan.make(there.now, derive(1000, 5), "network-loss", "mail", 5000, "", None)
+    said: list[str] = []
+    run = Drill(there, plan_, Blind(), ("smtp",), said.append, lambda: False)
+    run.run()
+    assert run.aborted == "somebody ended it (hamailctl drill --abort)"
+    assert there.ordered == ["drills/order"]
+    assert any("somebody ended it" in line for line in said)
 
 
 def test_no_drill_without_a_hamaild(tmp_path: Path) -> None:

@@ -3,13 +3,18 @@
 import asyncio
 import io
 import math
+import ssl
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from hamail.cli.main import cli
-from hamail.probe import records
+from hamail.practice.outside import Elsewhere
+from hamail.probe import mailbox, records
 from hamail.probe.ledger import Fate, Ledger
 from hamail.probe.mailing import FAIL, INFO, OK, compose, deliver, digest_of
 from hamail.probe.outages import STALL_MS, Tracker, answers, gap_at
@@ -265,3 +270,93 @@ def test_the_command_line_needs_no_hamaild(tmp_path: Path) -> None:
     assert "never answered" in result.output
     with file.open("rb") as lines:
         assert any(isinstance(x, records.Tally) for x in records.read(lines, "f"))
+
+
+class Mailbox:
+    """Speaks enough IMAP for one mailbox. As Dovecot does, it tells what it can do in full only after the login."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
+        self.deleted = ""
+        self.expunged = ""
+        self.port = 0
+
+    async def start(self) -> "Mailbox":
+        server = await asyncio.start_server(self.talk, "127.0.0.1", 0, ssl=self.tls)
+        self.port = server.sockets[0].getsockname()[1]
+        return self
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"* OK here\r\n")
+        inside = False
+        while line := (await reader.readline()).decode().strip():
+            tag, _, rest = line.partition(" ")
+            word = rest.upper()
+            inside = inside or word.startswith("LOGIN")
+            if word.startswith("CAPABILITY"):
+                writer.write(b"* CAPABILITY IMAP4rev1" + (b" UIDPLUS" if inside else b"") + b"\r\n")
+            elif "SEARCH" in word:
+                writer.write(b"* SEARCH 4 7\r\n")
+            elif "STORE" in word:
+                self.deleted = rest.split()[2]
+            elif "EXPUNGE" in word:
+                self.expunged = rest.split()[2]
+            writer.write(f"{tag} OK done\r\n".encode())
+        writer.close()
+
+
+async def test_the_probe_s_mails_really_leave_the_mailbox() -> None:
+    server = await Mailbox().start()
+    account = Account(sender="", recipient="a@b.c", user="u", password="hush", plain=True)
+    await asyncio.to_thread(mailbox.remove, Service("imap", "127.0.0.1", server.port), account, "run")
+    assert (server.deleted, server.expunged) == ("4,7", "4,7")
+
+
+@pytest.mark.parametrize(("name", "readable"), [("mail.example.org", True), ("other.example.org", False)])
+async def test_imaps_must_bear_the_name_that_was_given(
+    name: str, readable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    words += ["-subj", "/CN=mail", "-addext", "subjectAltName=DNS:mail.example.org", "-keyout", key, "-out", cert]
+    subprocess.run(words, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    server = await Mailbox(context).start()
+    account = Account(sender="", recipient="a@b.c", user="u", password="hush", tls_name=name)
+    ask = asyncio.to_thread(mailbox.everything, Service("imaps", "127.0.0.1", server.port), account, "run")
+    if readable:
+        assert (await ask).uids == (4, 7)
+    else:
+        with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+            await ask
+
+
+def test_a_probe_through_ssh_ends_with_its_standard_input_and_gives_its_verdict(tmp_path: Path) -> None:
+    words = "hamail.cli.main probe 127.0.0.1 --smtp --port smtp=1 --every 50ms --for 0ms --detail --until-eof --json -"
+    elsewhere = Elsewhere(f"{sys.executable} -m {words}", tmp_path / "probe.jsonl")
+    begun_ms = records.Clock().now_ms()
+    elsewhere.start()
+    time.sleep(0.3)
+    elsewhere.stop()
+    lines = elsewhere.lines()
+    assert isinstance(lines[0], records.Start) and isinstance(lines[-1], records.End)
+    with (tmp_path / "probe.jsonl").open("rb") as file:
+        assert list(records.read(file, "f")) == lines, "what is kept is what was reckoned with"
+    assert all(begun_ms <= line.at_ms <= records.Clock().now_ms() for line in lines)
+
+
+def test_the_records_of_another_clock_are_shifted_and_lengths_stay() -> None:
+    outage = records.Outage(at_ms=30.0, service="smtp", from_ms=10.0, to_ms=20.0, failed=3)
+    moved = records.shifted(outage, 1000.0)
+    assert (moved.at_ms, moved.from_ms, moved.to_ms, moved.ms, moved.failed) == (1030.0, 1010.0, 1020.0, 10.0, 3)
+    tally = records.Tally(at_ms=30.0, service="smtp", from_ms=0.0, checks=9, failed=0, slowest_ms=4.0)
+    assert records.shifted(tally, 1000.0).slowest_ms == 4.0
+
+
+def test_a_probe_whose_mails_nobody_takes_says_why_and_ends_with_1() -> None:
+    words = ["probe", "127.0.0.1", "--smtp", "--port", "smtp=1", "--to", "a@b.c", "--for", "300ms"]
+    result = CliRunner().invoke(cli, [*words, "--mail-every", "100ms"])
+    assert result.exit_code == 1
+    assert "The last that was not taken: ConnectionRefusedError" in result.output
