@@ -219,6 +219,13 @@ class RenewalDocument(Struct, frozen=True, kw_only=True):
     result: str = ""
 
 
+class RevocationDocument(Struct, frozen=True, kw_only=True):
+    node: NodeName
+    reason: str
+    at: str
+    cut_off: bool  # a majority of the nodes does not hear it any more; false: that could not be seen in time
+
+
 class DrillDocument(DrillReport, frozen=True, kw_only=True):
     verdict: str
     rto_ms: int | None
@@ -270,6 +277,7 @@ DOCUMENTS: dict[str, type[Struct]] = {
     "pki-status": CertificatesDocument,
     "pki-renew": RenewalDocument,
     "pki-rotate": RenewalDocument,
+    "pki-revoke": RevocationDocument,
     "drill": DrillDocument,
     "drill-abort": DrillAbortDocument,
     **outputs_practice.DOCUMENTS,

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hamail.cli.app import JSON_SCHEMA, App, Exit, examples, json_option, pass_app, yes_option
+from hamail.cli.revoke import revoke
 from hamail.cli.token import CLUSTER_FILE, KEEP, NODE_FILE
 from hamail.cli.words import listed
 
 if TYPE_CHECKING:
     from hamail.model.spec import ClusterSpec
+    from hamail.pki.keep import State
 
 RENEW_DAYS = 240  # a certificate renews itself when this much is left
 WARN_DAYS = 60
@@ -41,6 +43,7 @@ def status(app: App) -> None:
     except PkiError as error:
         app.end(Exit.FAILED, str(error))
     poor = any(row["verdict"] not in ("good", "authority") for row in rows)
+    poor |= authority is not None and any(line["misused_at"] for line in authority["lines"].values())
     if app.json:
         app.emit({"schema": JSON_SCHEMA, "certificates": rows, "authority": authority})
         raise SystemExit(int(Exit.FAILED) if poor else 0)
@@ -63,20 +66,23 @@ def status(app: App) -> None:
         app.say(f"\n{authority['sentence']}", "yellow" if authority["phase"] != "settled" else "")
         for name, holding in authority["nodes"].items():
             app.say(f"  {name}: {holding}")
+            if line := _line_words(name, authority["lines"][name]):
+                app.say(f"    {line}", "bold red" if authority["lines"][name]["misused_at"] else "yellow")
     raise SystemExit(int(Exit.FAILED) if poor else 0)
 
 
-@pki.command(epilog=examples("hamailctl pki renew", "hamailctl pki renew --force"))
+@pki.command(epilog=examples("hamailctl pki renew", "hamailctl pki renew --force", "hamailctl pki renew --token -"))
 @click.option("--force", is_flag=True, help="A new key and certificate, also when the old one is good for long.")
+@click.option("--token", metavar="TOKEN", help="By a token, when the old one is revoked or expired; - reads it.")
 @click.option("--quiet", is_flag=True, help="Say only what has changed.")
 @json_option
 @pass_app
-def renew(app: App, force: bool, quiet: bool) -> None:
+def renew(app: App, force: bool, token: str | None, quiet: bool) -> None:
     """Ask the node that keeps the authority for what is due. hamail-renew.timer does it by itself.
 
     hamaild uses what is new without dropping a connection or a lease.
     """
-    _renew(app, force, quiet)
+    _renew(app, force, quiet, token)
 
 
 @pki.command(epilog=examples("hamailctl pki rotate", "hamailctl pki rotate --ca"))
@@ -115,19 +121,21 @@ def rotate(app: App, ca: bool, yes: bool) -> None:
     )
 
 
-def _renew(app: App, force: bool, quiet: bool) -> None:
-    from hamail.cli.setup import refuse
+def _renew(app: App, force: bool, quiet: bool, text: str | None = None) -> None:
+    from hamail.cli.setup import read_or_end, refuse
     from hamail.config import ConfigError, load_cluster
     from hamail.setup.node import Layout
     from hamail.setup.problem import SetupError
-    from hamail.setup.renew import Own
+    from hamail.setup.renew import Own, begin_anew
     from hamail.setup.renew import renew as ask
 
+    token = read_or_end(app, text) if text is not None else None
     _require_root(app)
     node = _load_node(app)
     try:
         spec, _ = load_cluster(node.cluster_file)
-        done = ask(Own(node.certificates, Layout().group_id), spec, node.node, force=force)
+        own = Own(node.certificates, Layout().group_id)
+        done = begin_anew(own, spec, node.node, token) if token else ask(own, spec, node.node, force=force)
     except ConfigError as error:
         app.end(Exit.REFUSED, "the configuration cannot be used", [str(problem) for problem in error.problems])
     except SetupError as error:
@@ -138,7 +146,7 @@ def _renew(app: App, force: bool, quiet: bool) -> None:
         )
         return
     if done.trust_changed:
-        app.say("What this node trusts has changed: the authority is being replaced.")
+        app.say("What this node trusts, or does not trust any more, has changed.")
     if done.renewed:
         app.say(f"{node.node} has a new certificate, good until {done.expires[:10]}.", "bold green")
     elif not quiet:
@@ -153,6 +161,7 @@ def _certificates(folder: Path) -> list[dict[str, Any]]:
     from hamail.pki.files import PkiError, read
 
     rows = []
+    trust = read(folder / "ca.pem").decode(errors="replace")
     for path in (folder / "node.pem", folder / "ca.pem"):
         try:
             found = x509.load_pem_x509_certificates(read(path))
@@ -161,10 +170,13 @@ def _certificates(folder: Path) -> list[dict[str, Any]]:
         for certificate in found:
             about = describe(certificate)
             verdict, sentence = _verdict(about.days_left, about.authority)
+            if not about.authority and _revoked(about.name, certificate.serial_number, trust):
+                verdict, sentence = "revoked", "REVOKED: no other node believes it; hamailctl pki renew --token TOKEN"
             rows.append(
                 {
                     "file": str(path),
                     "subject": about.name,
+                    "serial": f"{certificate.serial_number:x}",
                     "expires": about.expires_at.isoformat(),
                     "days_left": about.days_left,
                     "verdict": verdict,
@@ -172,6 +184,15 @@ def _certificates(folder: Path) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _revoked(name: str, serial: int, trust: str) -> bool:
+    """By what this node's own `ca.pem` says."""
+    from hamail.model.serials import number_of
+    from hamail.pki.revocations import merged, statements
+
+    cluster, node = name.split("/")[-2:]
+    return number_of(serial) < merged(statements(trust, cluster, trust).values()).get(node, 0)
 
 
 def _verdict(days: int, authority: bool) -> tuple[str, str]:
@@ -209,7 +230,42 @@ def _authority(app: App) -> dict[str, Any] | None:
         else:
             days = (datetime.fromisoformat(holding.expires) - datetime.now(UTC)).days
             held[name] = f"certificate good for {days} days; last asked {holding.at}"
-    return {"phase": state.phase.value, "sentence": sentence, "nodes": held}
+            if name in state.revoked and name not in state.lines:
+                held[name] = f"revoked; last asked {holding.at}"
+    return {"phase": state.phase.value, "sentence": sentence, "nodes": held, "lines": _lines(state, nodes)}
+
+
+def _lines(state: "State", nodes: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """Of each node: the newest certificate, and what is wrong with older ones. "": not known, or nothing."""
+    from hamail.pki.keep import Revocation
+    from hamail.pki.line import Line
+
+    found = {}
+    for name in nodes:
+        line = state.lines.get(name, Line())
+        revoked = state.revoked.get(name, Revocation(below=0, reason="", at=""))
+        found[name] = {
+            "serial": line.newest,
+            "issued_at": line.issued_at,
+            "misused_at": line.misused_at,
+            "misused_from": line.misused_from,
+            "revoked_at": revoked.at,
+            "revoked_reason": revoked.reason,
+        }
+    return found
+
+
+def _line_words(name: str, line: dict[str, str]) -> str:
+    if line["misused_at"]:
+        what = f"Someone at {line['misused_from']} used an old certificate of it at {line['misused_at']}"
+        return f"{what}: was its key copied? hamailctl pki revoke {name}"
+    if line["revoked_at"]:
+        then = f"it has a new one since {line['issued_at']}" if line["serial"] else "it has no other one yet"
+        return f"Its certificates of before {line['revoked_at']} are revoked ({line['revoked_reason']}); {then}"
+    return ""
+
+
+pki.add_command(revoke)
 
 
 def _load_node(app: App) -> Any:

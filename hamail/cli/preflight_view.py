@@ -63,8 +63,8 @@ def _sentence(check: Check) -> str:
 
 
 def title(found: Preflight) -> str:
-    if found.order == "standby":
-        return f"standby of {found.node}"
+    if found.order in ("standby", "revocation"):
+        return f"{found.order} of {found.node}"
     if found.order == "ban":
         return f"ban of {found.group} from {found.node}"
     if found.order == "restart":

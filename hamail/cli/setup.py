@@ -10,6 +10,7 @@ from hamail.cli.app import JSON_SCHEMA, App, Exit, examples, json_option, pass_a
 from hamail.cli.words import listed
 
 if TYPE_CHECKING:
+    from hamail.enrol.token import Token
     from hamail.setup.answers import Answers
     from hamail.setup.machine import Machine
     from hamail.setup.mail import MailPlan
@@ -151,7 +152,6 @@ def join(
     Configuration, certificate and fence secrets come over a connection that the token's fingerprint proves.
     All or nothing.
     """
-    from hamail.enrol.token import TokenError, read_token
     from hamail.setup.further import Joining
     from hamail.setup.machine import Machine
     from hamail.setup.node import RENEWAL, Layout, services
@@ -159,10 +159,7 @@ def join(
 
     machine, layout = Machine(), Layout()
     _require_root(app, machine, "join")
-    try:
-        read = read_token(sys.stdin.read(TOKEN_TEXT_MAX) if token == "-" else token)  # noqa: S105 - a file name
-    except TokenError as error:
-        app.end(Exit.USAGE, str(error), hint="On the first node: hamailctl token create")
+    read = read_or_end(app, token)
     joining = Joining(read, machine, layout)
     try:
         _recover(app, machine, layout.etc)
@@ -325,6 +322,16 @@ def _prepare(app: App, machine: "Machine", answers: "Answers") -> None:
 
 def _texts(given: object) -> tuple[str, ...]:
     return tuple(map(str, given)) if isinstance(given, tuple) else ()
+
+
+def read_or_end(app: App, text: str) -> "Token":
+    """A token; "-": from standard input, since all users of a machine see command lines."""
+    from hamail.enrol.token import TokenError, read_token
+
+    try:
+        return read_token(sys.stdin.read(TOKEN_TEXT_MAX) if text == "-" else text)
+    except TokenError as error:
+        app.end(Exit.USAGE, str(error), hint="On the first node: hamailctl token create")
 
 
 def refuse(app: App, error: "SetupError") -> NoReturn:

@@ -38,7 +38,7 @@ def create(app: App, witness: bool, node: str, for_ms: int, wait: bool) -> None:
     """Print a new token, and the command to use it with."""
     if not SHORTEST_MS <= for_ms <= LONGEST_MS:
         app.end(Exit.USAGE, "--for: a token is good for at least 1m and at most 24h")
-    spec, me = _here(app)
+    spec, me = here(app, "so nobody can join through it")
     if node and node not in spec.nodes:
         app.end(Exit.REFUSED, f"no node is called {node!r}", [f"nodes: {', '.join(sorted(spec.nodes))}"])
     if node == me:
@@ -139,7 +139,7 @@ def open_token(app: App, spec: "ClusterSpec", me: str, *, node: str, witness: bo
     )
 
 
-def _here(app: App) -> "tuple[ClusterSpec, str]":
+def here(app: App, so: str) -> "tuple[ClusterSpec, str]":
     """The configuration, and who we are in it; ends where no authority is kept."""
     from hamail.config import ConfigError, load_cluster, load_node
     from hamail.pki.keep import Keep
@@ -148,7 +148,7 @@ def _here(app: App) -> "tuple[ClusterSpec, str]":
     if not Keep(KEEP).exists:
         app.end(
             Exit.REFUSED,
-            "this node does not keep the cluster's authority, so nobody can join through it",
+            f"this node does not keep the cluster's authority, {so}",
             hint="Run it on the node where hamailctl init was run",
         )
     try:

@@ -77,6 +77,12 @@ class Tokens:
             path.unlink(missing_ok=True)
         return there
 
+    def close_of(self, node: NodeName, now_ns: int) -> None:
+        """Those that are for this node, or that it has used."""
+        for token in self.all(now_ns):
+            if node in (token.node, token.used_by):
+                self.close(token.id)
+
     def prove(self, name: str, secret: str, now_ns: int) -> OpenToken:
         """The open token that this is the secret of. Raises TokenRefused."""
         token = self._load(name)

@@ -40,9 +40,9 @@ class PreflightAsk(Struct, frozen=True, kw_only=True):
 
 
 class Preflight(Struct, frozen=True, kw_only=True):
-    order: str  # switchover | failover | standby | restart | ban
-    group: GroupName = ""  # standby: ""
-    node: NodeName = ""  # standby, ban: the node
+    order: str  # switchover | failover | standby | restart | ban | revocation
+    group: GroupName = ""  # standby, revocation: ""
+    node: NodeName = ""  # standby, revocation, ban: the node
     resource: ResourceName = ""  # restart: "" for every one
     source: NodeName | None = None
     target: NodeName | None = None

@@ -12,9 +12,21 @@ from cryptography.hazmat.primitives import serialization
 from msgspec import Struct
 
 from hamail.disk import RealDisk, write_whole
-from hamail.enrol.client import Ask, AskError, Pair, anyone
-from hamail.enrol.messages import DEFAULT_PORT, Check, Orders, Renew, Renewed
+from hamail.enrol.client import Ask, AskError, Pair, anyone, by_token
+from hamail.enrol.messages import (
+    DEFAULT_PORT,
+    Check,
+    Credential,
+    Join,
+    Joined,
+    Noted,
+    Orders,
+    Renew,
+    Renewed,
+    Welcome,
+)
 from hamail.enrol.names import node_of
+from hamail.enrol.token import Token
 from hamail.model.ids import NodeName
 from hamail.model.spec import ClusterSpec
 from hamail.pki.keep import fingerprint
@@ -44,6 +56,11 @@ class Own(Struct, frozen=True):
     def certificate(self) -> Path:
         return self.folder / "node.pem"
 
+    @property
+    def old_key(self) -> Path:
+        """Of a certificate that was made by hand."""
+        return self.folder / "node.key"
+
 
 def renew(own: Own, spec: ClusterSpec, node: NodeName, *, force: bool, port: int = DEFAULT_PORT) -> Renewal:
     """hamaild notices by itself what was renewed. Raises SetupError; what was there goes on to count then.
@@ -54,11 +71,31 @@ def renew(own: Own, spec: ClusterSpec, node: NodeName, *, force: bool, port: int
         return _renew(own, spec, node, force=force, port=port)
 
 
+def begin_anew(own: Own, spec: ClusterSpec, node: NodeName, token: Token) -> Renewal:
+    """A certificate by a token, for a node that is set up but whose own certificate is believed no more: revoked,
+    expired, or of a backup. Its journal and its configuration stay. Raises SetupError."""
+    with _alone(own):
+        key, request = new_request(spec.name, node)
+        credential = Credential(id=token.id.hex(), secret=token.secret.hex())
+        join = Join(credential=credential, node=node, request=request, witness=spec.nodes[node].witness)
+        if token.cluster != spec.name:
+            raise SetupError(f"this token is of cluster {token.cluster}, this node of {spec.name}")
+        try:
+            welcome = by_token(token)(join, Welcome)
+        except AskError as error:
+            raise SetupError(error.reason, error.hint) from error
+        certificate = _take(own, key, welcome.certificate, welcome.authorities, spec.name, node)
+        pair = Pair(pem=key + welcome.certificate)
+        with contextlib.suppress(AskError):  # the next question says it as well: that this certificate has arrived
+            Ask((token.host, token.port), spec.name, welcome.authorities, pair)(Joined(), Noted)
+        expires = certificate.not_valid_after_utc.isoformat()
+        return Renewal(trust_changed=True, renewed=True, phase="", expires=expires)
+
+
 def _renew(own: Own, spec: ClusterSpec, node: NodeName, *, force: bool, port: int) -> Renewal:
     authorities = _read(own.authorities)
     pem = _read(own.certificate)
-    old_key = own.folder / "node.key"
-    pair = Pair(pem=pem if "PRIVATE KEY-----" in pem else _read(old_key) + pem)
+    pair = Pair(pem=pem if "PRIVATE KEY-----" in pem else _read(own.old_key) + pem)
     addresses = [(n.address, port) for _, n in sorted(spec.nodes.items())]
     try:
         ask = anyone(addresses, spec.name, authorities, pair)
@@ -69,7 +106,6 @@ def _renew(own: Own, spec: ClusterSpec, node: NodeName, *, force: bool, port: in
             _write(own, own.authorities, orders.authorities)
         if wanted := orders.renew or force:
             certificate = _new_certificate(own, ask, spec.name, node)
-            old_key.unlink(missing_ok=True)  # it is of no use any more, and lies about which key counts
     except AskError as error:
         raise SetupError(error.reason, error.hint) from error
     expires = certificate.not_valid_after_utc.isoformat()
@@ -95,14 +131,19 @@ def _alone(own: Own) -> Iterator[None]:
 def _new_certificate(own: Own, ask: Ask, cluster: str, node: NodeName) -> x509.Certificate:
     key, request = new_request(cluster, node)
     answer = ask(Renew(request=request), Renewed)
-    certificate = _certificate(answer.certificate)
+    return _take(own, key, answer.certificate, answer.authorities, cluster, node)
+
+
+def _take(own: Own, key: str, pem: str, authorities: str, cluster: str, node: NodeName) -> x509.Certificate:
+    certificate = _certificate(pem)
     public = serialization.load_pem_private_key(key.encode(), None).public_key()
     if node_of(certificate, cluster) != node or certificate.public_key() != public:
         raise SetupError(f"the issuer sent a certificate that is not for {node}; the old one stays")
-    _require_trusted(certificate, answer.authorities)
+    _require_trusted(certificate, authorities)
     # Trust first: whoever shows a certificate of a new authority must be believed by this node as well.
-    _write(own, own.authorities, answer.authorities)
-    _write(own, own.certificate, key + answer.certificate)
+    _write(own, own.authorities, authorities)
+    _write(own, own.certificate, key + pem)
+    own.old_key.unlink(missing_ok=True)  # it is of no use any more, and lies about which key counts
     return certificate
 
 

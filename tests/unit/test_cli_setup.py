@@ -80,6 +80,7 @@ def run(*words: str, text: str = "") -> Result:
         (["pki", "status"], 3, "this machine is no node"),
         (["pki", "renew"], 3, "this machine is no node"),
         (["pki", "rotate", "--ca", "--yes"], 3, "does not keep the authority"),
+        (["pki", "revoke", "n2", "--reason", "stolen"], 3, "does not keep the cluster's authority, so nobody can be"),
     ],
 )
 def test_refused(root: Path, words: list[str], code: int, said: str) -> None:
@@ -102,7 +103,7 @@ def test_root_only(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
 @pytest.mark.parametrize(
     "words",
     [["init"], ["join"], ["token"], ["pki"], *(["token", w] for w in ("create", "list", "close"))]
-    + [["pki", w] for w in ("status", "renew", "rotate")],
+    + [["pki", w] for w in ("status", "renew", "rotate", "revoke")],
 )
 def test_help_has_an_example(words: list[str]) -> None:
     done = run(*words, "--help")

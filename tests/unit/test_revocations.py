@@ -1,4 +1,4 @@
-"""A revoked certificate: links end and are not made anew, the nodes tell each other, the authority alone is believed."""
+"""A revoked certificate: links end and are not made anew, the nodes tell each other, nobody but the authority can."""
 
 import asyncio
 import contextlib
