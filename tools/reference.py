@@ -225,6 +225,49 @@ def promises() -> str:
     return "\n".join(lines)
 
 
+def alerts_page() -> str:
+    from hamail.model.alert import KINDS
+
+    lines = [
+        "# Alerts and metrics",
+        "",
+        "Made by `make reference` from the code. `hamailctl status` tells which alerts are pending; the metric",
+        "`hamail_alert` has the same ones, with `name`, `severity` and `subject` as labels. How to watch them:",
+        "[operations](../operations.md#what-to-watch).",
+    ]
+    for severity, words in (
+        ("critical", "a person has to act now"),
+        ("warning", "mail is served, with less to fall back on"),
+    ):
+        lines += [
+            "",
+            f"## {severity.capitalize()}: {words}",
+            "",
+            "| name | subject | what it means | next |",
+            "|---|---|---|---|",
+        ]
+        for name, kind in KINDS.items():
+            if kind.severity == severity:
+                step = re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), kind.step)
+                lines.append(f"| `{name}` | {kind.about} | {kind.meaning} | {step} |")
+    lines += ["", "## Metrics", "", "Gauges, with the label `cluster`; `hamail_up` has none. Times are in seconds.", ""]
+    lines += ["| metric | labels | what it says |", "|---|---|---|"]
+    return "\n".join([*lines, *metrics_rows()]) + "\n"
+
+
+def metrics_rows() -> Iterator[str]:
+    from hamail.monitoring.metrics import render
+    from tools.example import STATUS
+
+    labels: dict[str, str] = {}
+    text = render(STATUS)
+    for line in text.splitlines():
+        if found := re.match(r"(\w+)(?:\{(.*)\})? ", line):
+            labels.setdefault(found[1], ", ".join(re.findall(r'(\w+)="', found[2] or "")[1:]))
+    for name, what in re.findall(r"^# HELP (\w+) (.*)$", text, re.MULTILINE):
+        yield f"| `{name}` | {labels[name]} | {what} |"
+
+
 def filled(page: Path) -> str:
     """The page with its made blocks made anew."""
     blocks = {"life": life, "timings": timings, "promises": promises}
@@ -242,6 +285,7 @@ def pages() -> dict[str, str]:
         "cluster.md": config_page("cluster.toml", etc / "cluster.toml", keys_of(read_cluster)),
         "node.md": config_page("node.toml", etc / "node.toml", keys_of(read_node)),
         "hamailctl.md": cli_page(),
+        "alerts.md": alerts_page(),
         "../concepts.md": filled(ROOT / "docs" / "concepts.md"),
     }
 
@@ -256,4 +300,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
     sys.exit(main())

@@ -9,7 +9,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 
 def wanted() -> dict[str, str]:
     """File name -> content."""
-    from hamail.cli.outputs import DOCUMENTS, schema
+    from hamail.cli.outputs import DOCUMENTS, VERSION, VERSIONS, schema
 
     files = {f"{name}.json": json.dumps(schema(name), indent=2, ensure_ascii=False) + "\n" for name in DOCUMENTS}
     lines = [
@@ -22,7 +22,7 @@ def wanted() -> dict[str, str]:
     for name, document in sorted(DOCUMENTS.items()):
         about = (document.__doc__ or "").strip().splitlines()
         first = about[0] if about and not about[0].startswith(document.__name__) else ""
-        lines.append(f"| [`hamail/{name}/1`]({name}.json) | {first} |")
+        lines.append(f"| [`hamail/{name}/{VERSIONS.get(name, VERSION)}`]({name}.json) | {first} |")
     return {**files, "README.md": "\n".join(lines) + "\n"}
 
 

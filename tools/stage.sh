@@ -107,7 +107,9 @@ install -D -m 0644 -t "$units" "$data"/systemd/*.service "$data"/systemd/*.socke
 install -D -m 0644 -t "$units/postfix@-.service.d" "$data/systemd/postfix@-.service.d/hamail.conf"
 install -D -m 0644 "$data/systemd/sysusers.conf" "$dest/usr/lib/sysusers.d/hamail.conf"
 install -D -m 0644 "$data/systemd/tmpfiles.conf" "$dest/usr/lib/tmpfiles.d/hamail.conf"
-install -D -m 0644 -t "$dest/usr/share/hamail/samples" "$data"/samples/*.toml
+for folder in . prometheus grafana; do
+    find "$data/samples/$folder" -maxdepth 1 -type f -exec install -D -m 0644 -t "$dest/usr/share/hamail/samples/$folder" {} +
+done
 install -D -m 0644 packaging/needrestart.conf "$dest/etc/needrestart/conf.d/hamail.conf"
 
 # Man pages and completion come from the commands and the configuration's reader themselves.

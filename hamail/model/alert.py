@@ -104,7 +104,9 @@ KINDS: dict[str, Kind] = {
         "if it stays so, switch {subject} off",
     ),
     "maintenance-on-long": _warning(
-        "cluster, group or node", "somebody may have forgotten it, and nothing is protected meanwhile", "{command}"
+        "cluster, group or node",
+        "somebody may have forgotten it, and nothing is protected meanwhile",
+        "hamailctl maintenance off {scope}",
     ),
     "certificate-expires": _warning(
         "node", "it should have renewed itself long ago", "on {subject}: hamailctl pki renew"
@@ -116,5 +118,5 @@ KINDS: dict[str, Kind] = {
 def alert(name: str, subject: str, text: str, **words: str) -> Alert:
     """`words`: what the next step names besides the subject."""
     kind = KINDS[name]
-    step = kind.step.format(subject=subject, **words)
+    step = kind.step.format(subject=subject, **words).strip()
     return Alert(name=name, severity=kind.severity, subject=subject, text=text, next_step=step)

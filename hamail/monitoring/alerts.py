@@ -106,19 +106,18 @@ def _of_group(group: GroupView) -> Iterator[Alert]:
 def _forgotten(status: Status) -> Iterator[Alert]:
     held: list[tuple[str, str, Term | Maintenance]] = []
     if status.maintenance.on:
-        held.append((status.cluster, "hamailctl maintenance off", status.maintenance))
+        held.append((status.cluster, "", status.maintenance))
     for group in status.groups:
         if group.policy is not None and group.policy.maintenance is not None:
-            command = f"hamailctl maintenance off --group {group.name}"
-            held.append((group.name, command, group.policy.maintenance))
+            held.append((group.name, f"--group {group.name}", group.policy.maintenance))
     for node in status.nodes:
         if node.maintenance is not None:
-            held.append((node.name, f"hamailctl maintenance off --node {node.name}", node.maintenance))
-    for subject, command, term in held:
+            held.append((node.name, f"--node {node.name}", node.maintenance))
+    for subject, scope, term in held:
         if status.at_ms - term.since_ms >= MAINTENANCE_LONG_MS:
             because = f" ({term.reason})" if term.reason else ""
             text = f"{subject} is in maintenance since {clock(term.since_ms)} by {term.actor or 'somebody'}{because}"
-            yield alert("maintenance-on-long", subject, text, command=command)
+            yield alert("maintenance-on-long", subject, text, scope=scope)
     if not status.maintenance.on:
         for node_name in status.maintenance.suspended:
             text = f"maintenance is off, but the dead-man's switch of {node_name} may still be suspended"

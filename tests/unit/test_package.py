@@ -34,6 +34,8 @@ EXPECTED = {
     "usr/lib/tmpfiles.d/hamail.conf",
     "usr/share/hamail/samples/cluster.toml",
     "usr/share/hamail/samples/node.toml",
+    "usr/share/hamail/samples/prometheus/hamail.rules.yml",
+    "usr/share/hamail/samples/grafana/hamail.json",
     "etc/needrestart/conf.d/hamail.conf",
     *(f"usr/share/man/{page}.gz" for page in PAGES),
     "usr/share/bash-completion/completions/hamailctl",
@@ -232,6 +234,7 @@ def test_wheel(tmp_path: Path) -> None:
     data = tmp_path / "env/share/hamail"
     assert {a.name for a in (data / "agents").iterdir()} == AGENTS
     assert {u.name for u in (data / "systemd").iterdir()} == {u.name for u in (ROOT / "systemd").iterdir()}
-    assert {s.name for s in (data / "samples").iterdir()} == {"cluster.toml", "node.toml"}
+    samples = {s.name for s in (data / "samples").rglob("*") if s.is_file()}
+    assert samples == {"cluster.toml", "node.toml", "hamail.rules.yml", "hamail.json"}
     told = run(python, data / "agents" / "postfix", "meta-data", PYTHONPATH=str(libraries)).stdout
     assert '<resource-agent name="postfix"' in told
