@@ -10,7 +10,7 @@ from rich.text import Text
 from hamail.cli import chart
 from hamail.cli.chart import Span
 from hamail.cli.words import clock, moment, took
-from hamail.model.state import Move, Stamp, Trigger
+from hamail.model.state import Evidence, Move, Stamp, Trigger
 
 DIM, POOR = "dim", "yellow"
 RESULT_STYLE = {
@@ -59,6 +59,8 @@ def points(move: Move) -> list[tuple[str, int]]:
 def words(move: Move, stamp: str) -> str:
     if stamp == Stamp.DECIDED and move.trigger in ORDERED:
         return f"ordered by {move.actor}" if move.actor else "ordered"
+    if stamp == Stamp.FENCED and move.evidence is Evidence.CONFIRMED:
+        return f"{move.source or 'the owner'} is off: confirmed by hand"
     template = WORDS.get(Stamp(stamp), stamp) if stamp in ORDER else stamp
     return template.format(source=move.source or "nobody", target=move.target or "nobody")
 

@@ -66,7 +66,11 @@ def headline(group: GroupView, status: Status) -> Text:
     if _hands_off(group, status):
         return line.append("nobody takes over: maintenance is on", style=POOR)
     able = [c.node for c in group.candidates if c.eligible and c.node != group.owner]
-    return line.append(f"{listed(able)} could take over") if able else line.append("nobody could take over", style=BAD)
+    if able:
+        return line.append(f"{listed(able)} could take over")
+    if group.last_resorts:
+        return line.append(f"only {listed(group.last_resorts)} could take over, in quarantine", style=POOR)
+    return line.append("nobody could take over", style=BAD)
 
 
 def _hands_off(group: GroupView, status: Status) -> bool:

@@ -64,9 +64,9 @@ class Screen:
             style=DIM,
         )
         yield from attention(status)
-        if self._seen is not None and status.quorum:
+        yield nodes(status)  # before the risks: those are long when a node is lost, and there may be 24 lines in all
+        if self._seen is not None and status.quorum and not self._running():
             yield from glance.render(self._seen, status, RISK_LINES)
-        yield nodes(status)
 
     def _running(self) -> list[Move]:
         open_moves = {g.move for g in self._situation.state.groups.values() if g.move}

@@ -162,6 +162,8 @@ def test_the_first_line_of_status_tells_of_a_failed_service_and_of_hands_that_ar
     """Mail was down in maintenance, and status began with "mail is active on n1; n2 could take over"."""
     backend.group_changes = {"resources": {"storage": "up", "postfix": "failed", "dovecot": "failed"}}
     assert run("status")[1].startswith("mail is on n1, but postfix and dovecot FAILED there; ")
+    backend.group_changes = {"last_resorts": ("n2",), "candidates": ()}
+    assert run("status")[1].startswith("mail is active on n1; only n2 could take over, in quarantine\n")
     backend.group_changes = {"candidates": (Candidate(node="n2", eligible=True, reason="it is up"),)}
     run("maintenance", "on")
     _, out, _ = run("status")

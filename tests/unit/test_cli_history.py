@@ -166,6 +166,12 @@ def test_why_of_an_event_tells_what_it_stood_on(run, backend):
     assert code == 3 and "the history has no entry 99" in err
 
 
+def test_a_node_that_a_person_vouched_for_was_not_fenced():
+    assert moves_view.words(ONE_MOVE, "fenced") == "n2 fenced: surely off"
+    confirmed = msgspec.structs.replace(ONE_MOVE, evidence=Evidence.CONFIRMED)
+    assert moves_view.words(confirmed, "fenced") == "n2 is off: confirmed by hand"
+
+
 def test_a_move_that_came_back_tells_where_it_was_tried_and_for_how_long_mail_was_away():
     """Both said `n2 -> n2`, and of a cancelled one no outage was told."""
     failed = msgspec.structs.replace(

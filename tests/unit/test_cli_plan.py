@@ -199,6 +199,13 @@ def test_the_screen_fits(backend, columns, lines, bad):
     assert any("event 49" in line for line in shown), "the newest event is always there"
 
 
+def test_the_screen_shows_the_nodes_when_one_of_them_is_lost(backend):
+    """What one more failure would do took up all the lines of a terminal with 24, and the table of nodes had none."""
+    backend.node_changes["n2"] = {"alive": False, "suspected": True, "silent_ms": 9000, "ready": False}
+    shown = "\n".join(screen(backend))
+    assert "not heard, called lost" in shown and "node  role" in shown
+
+
 def test_the_screen_shows_how_far_a_move_is(backend):
     move = msgspec.structs.replace(
         ONE_MOVE, id=30, result="running", source="n1", target="n2", started_at_ms=T0 + 3_599_000,
