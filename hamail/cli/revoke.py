@@ -174,6 +174,6 @@ def _here(app: App, node: str) -> str:
             Exit.REFUSED,
             f"{me} keeps the authority, and cannot revoke itself",
             hint="Was its key copied? hamailctl pki rotate, then hamailctl pki rotate --ca: the copy ends with the\n"
-            "old authority. Was the machine stolen? Then so was the authority: see docs/operations.md",
+            "old authority. Was the machine stolen? Then so was the authority: see docs/install.md",
         )
     return me
