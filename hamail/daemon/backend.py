@@ -54,6 +54,7 @@ class DaemonBackend:
         agent_dirs: tuple[Path, ...] = (),
         policy: Policy = ANYTHING,
         certificates_end: Callable[[], dict[NodeName, int]] = dict,
+        revoked: Callable[[], frozenset[NodeName]] = frozenset,
     ) -> None:
         """`agent_dirs`: where this node's agents are; empty on a witness, which has no use for them.
         `policy`: what its executor allows.
@@ -66,6 +67,7 @@ class DaemonBackend:
         self._agent_dirs = agent_dirs
         self._policy = policy
         self._certificates_end = certificates_end
+        self._revoked = revoked
         self._board = Board()
 
     def now_ms(self) -> int:
@@ -233,6 +235,7 @@ class DaemonBackend:
             version=__version__ if name == self._engine.me else (beat.version if beat else ""),
             applied=state.applied if name == self._engine.me else (beat.applied if beat else 0),
             certificate_expires_ms=ends_ms,
+            certificate_revoked=name in self._revoked(),
         )
 
     def _group(self, state: ClusterState, facts: Facts, name: GroupName) -> GroupView:

@@ -32,7 +32,7 @@ from hamail.executor.policy import Policy
 from hamail.model.ids import NodeName
 from hamail.model.messages import AnyMessage, Revoked
 from hamail.model.spec import ClusterSpec
-from hamail.transport.certificates import Certificates
+from hamail.transport.certificates import Certificates, revocation_of
 from hamail.transport.transport import Transport
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ class Daemon:
         self.shell.asides = self.reports
         agents = () if spec.nodes[node.node].witness else node.agent_dirs
         policy = Policy(**msgspec.structs.asdict(node.allow))
-        self.backend = DaemonBackend(self.shell, self.reports, agents, policy, self.certificates.expiries)
+        self.backend = DaemonBackend(
+            self.shell, self.reports, agents, policy, self.certificates.expiries, self._revoked
+        )
         self.control = ControlServer(self.backend, node.control_socket, node.control_group, self.audit.asked)
         self.prober = Prober(self.shell)
 
@@ -163,6 +165,13 @@ class Daemon:
             send=self.transport.send,
             understands=self._same_version,
         )
+
+    def _revoked(self) -> frozenset[NodeName]:
+        """Who shows a certificate that counts no more, this node included."""
+        own, below = self.certificates.own, self.revocations.below
+        mine = {own.node} if own is not None and own.number < below.get(own.node, 0) else set()
+        links = self.transport.links()
+        return frozenset(mine | {peer for peer, link in links.items() if link.why == revocation_of(peer)})
 
     def _same_version(self, peer: NodeName) -> bool:
         beat = self.engine.members.peers[peer].heartbeat

@@ -43,6 +43,11 @@ KINDS: dict[str, Kind] = {
         "the node that tells hears no majority: it decides nothing, and knows of the others only what was last heard",
         "hamailctl status on the other nodes; then the links between them",
     ),
+    "no-coordinator": _critical(
+        "node",
+        "the node that tells knows of nobody who leads the log: nothing is decided until one does; a second is normal",
+        "hamailctl status on the other nodes; then the links between them",
+    ),
     "group-blocked": _critical(
         "group",
         "nothing proves that its owner is off: only a person can decide",
@@ -110,6 +115,11 @@ KINDS: dict[str, Kind] = {
     ),
     "certificate-expires": _warning(
         "node", "it should have renewed itself long ago", "on {subject}: hamailctl pki renew"
+    ),
+    "certificate-revoked": _warning(
+        "node",
+        "by hamailctl pki revoke: no other node talks to it",
+        "where the authority is kept: hamailctl token create --node {subject}; on it: hamailctl pki renew --token -",
     ),
     "incident-open": _warning("incident", "its record has not been closed", "hamailctl incident close"),
 }

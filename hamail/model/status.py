@@ -36,6 +36,7 @@ class NodeView(Struct, frozen=True, kw_only=True):
     version: str = ""
     applied: LogIndex = 0
     certificate_expires_ms: int = 0  # wall clock; 0: not known, for no link to it is up
+    certificate_revoked: bool = False  # it shows one that was revoked; false when it shows none
 
 
 class BudgetView(Struct, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ _ORDER = {name: number for number, name in enumerate(KINDS)}
 def pending(status: Status) -> tuple[Alert, ...]:
     """The worst first. Without `since_ms`: see `board`. A node without a majority tells of itself only."""
     found = [*_own(status), *_certificates(status)]
-    if status.quorum:
+    if hears_majority(status) and not status.fault:
         for node in status.nodes:
             found += _of_node(node, here=node.name == status.node)
         for group in status.groups:
@@ -38,19 +38,27 @@ def pending(status: Status) -> tuple[Alert, ...]:
     return tuple(sorted(found, key=lambda a: (_ORDER[a.name], a.subject)))
 
 
+def hears_majority(status: Status) -> bool:
+    return sum(node.alive for node in status.nodes) * 2 > len(status.nodes)
+
+
 def _own(status: Status) -> Iterator[Alert]:
     """At most one: what comes first hides the others."""
-    me = status.here
+    me, why = status.node, status.passive
     if status.fault:
-        yield alert("fail-stop", status.node, f"{status.node} takes no part: {status.fault}")
+        yield alert("fail-stop", me, f"{me} takes no part: {status.fault}")
+    elif not hears_majority(status):
+        text = f"{me} decides nothing, and what it shows may be out of date: it does not hear a majority of the nodes"
+        yield alert("no-majority", me, text)
     elif not status.quorum:
-        why = me.detail if me is not None and not me.ready and me.detail else "it does not hear a majority of the nodes"
-        text = f"{status.node} decides nothing, and what it shows may be out of date: {why}"
-        yield alert("no-majority", status.node, text)
+        yield alert("no-coordinator", me, f"nothing is decided: {me} knows of no coordinator{why and f' ({why})'}")
 
 
 def _certificates(status: Status) -> Iterator[Alert]:
     for node in status.nodes:
+        if node.certificate_revoked:
+            text = f"the certificate of {node.name} was revoked: no other node talks to it"
+            yield alert("certificate-revoked", node.name, text)
         ends_ms = node.certificate_expires_ms
         left_ms = ends_ms - status.at_ms
         if not ends_ms or left_ms >= CERTIFICATE_MS:

@@ -26,7 +26,7 @@ from hamail.transport.certificates import (
     server_context,
 )
 from hamail.transport.channel import Channel
-from hamail.transport.dialer import REASON_BYTES_MAX, REFUSED, WELCOME, Dialer
+from hamail.transport.dialer import REASON_BYTES_MAX, REFUSED, REPEAT_LOG_NS, WELCOME, Dialer
 from hamail.transport.frames import FrameError, FrameReader, encode
 from hamail.transport.links import LinkStatus
 from hamail.transport.listener import Listener
@@ -93,7 +93,8 @@ class Transport:
         self._strangers_log = QuietLog()
         self._members_log = QuietLog()  # apart, so that strangers cannot drown what members do
         self._dialers: dict[NodeName, Dialer] = {}
-        self._below: dict[NodeName, int] = {}
+        self._below: dict[NodeName, int] = {}  # whose certificates count from which number on
+        self._revoked_logged_ns: dict[NodeName, int] = {}
         self._incoming = {name: _Incoming() for name in self._peers}
         self._listener: Listener | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -249,13 +250,22 @@ class Transport:
         elif found.node not in self._peers:
             self._refuse(channel, host, f"{found.node} is not a member")
         elif self._revoked(found):
-            self._refuse(channel, host, revocation_of(found.node))
+            self._refuse_revoked(channel, host, found.node)
         else:
             self._supersede(channel, host, found)
 
     def _refuse(self, channel: Channel, host: str, why: str) -> None:
         channel.write(REFUSED + why.encode()[: REASON_BYTES_MAX - 1])
         channel.close(why)
+
+    def _refuse_revoked(self, channel: Channel, host: str, peer: NodeName) -> None:
+        """It dials again and again: that is no reason to write a line each time."""
+        now_ns = self._now_ns()
+        if now_ns - self._revoked_logged_ns.get(peer, -REPEAT_LOG_NS) < REPEAT_LOG_NS:
+            channel.on_closed = None
+        else:
+            self._revoked_logged_ns[peer] = now_ns
+        self._refuse(channel, host, revocation_of(peer))
 
     def _supersede(self, channel: Channel, host: str, found: Identity) -> None:
         peer = found.node

@@ -59,6 +59,7 @@ def test_a_healthy_cluster_has_none():
         ({"nodes": {"n2": {"certificate_expires_ms": NOW + CERTIFICATE_MS - 1}}}, "certificate-expires", "n2",
          "expires in 59 days"),
         ({"nodes": {"n2": {"certificate_expires_ms": NOW - 1}}}, "certificate-expired", "n2", "EXPIRED on"),
+        ({"nodes": {"n2": {"certificate_revoked": True}}}, "certificate-revoked", "n2", "no other node talks to it"),
         ({"group": {"candidates": NOBODY}}, "no-standby", "mail", "mail has no standby: if n1 fails, mail stops"),
         ({"group": {"candidates": NOBODY, "last_resorts": ("n2",)}}, "no-standby", "mail", "but n2, in quarantine"),
         ({"group": {"phase": Phase.BLOCKED}}, "group-blocked", "mail", "only you can say whether n1 is off"),
@@ -74,7 +75,8 @@ def test_a_healthy_cluster_has_none():
         ({"nodes": {"n2": {"maintenance": LONG}}}, "maintenance-on-long", "n2", "by root (new disk)"),
         ({"maintenance": Maintenance(suspended=("n2",))}, "deadman-suspended", "n2", "may still be suspended"),
         ({"fault": "its journal is damaged"}, "fail-stop", "n1", "n1 takes no part: its journal is damaged"),
-        ({"quorum": False}, "no-majority", "n1", "n1 decides nothing"),
+        ({"quorum": False}, "no-coordinator", "n1", "nothing is decided: n1 knows of no coordinator"),
+        ({"nodes": {"n2": SILENT, "n3": SILENT}}, "no-majority", "n1", "n1 decides nothing"),
         ({"incidents": (Incident(id=4, title="slow", opened_ms=T0, actor="root", since=4),)}, "incident-open", "4",
          "incident 4 is open since 2026-11-18 11:06:40 UTC: slow"),
     ],
@@ -106,11 +108,16 @@ def test_what_was_ordered_or_passes_by_itself_is_none(seen):
 
 
 def test_without_a_majority_a_node_tells_of_itself_only():
-    lost = {"n2": SILENT, "n3": SILENT, "n1": {"ready": False, "detail": "it hears nobody"}}
+    lost = {"n2": SILENT, "n3": SILENT}
     (only,) = pending(status(nodes=lost, group={"phase": Phase.FENCING}, quorum=False))
-    assert (only.name, only.subject) == ("no-majority", "n1") and "it hears nobody" in only.text
+    assert (only.name, only.subject) == ("no-majority", "n1")
     (worse,) = pending(status(nodes=lost, quorum=False, fault="its disk is full"))
     assert worse.name == "fail-stop", "why it is silent, not what follows from it"
+
+
+def test_while_a_leader_is_elected_the_rest_is_still_told():
+    found = pending(status(nodes={"n2": SILENT}, quorum=False, coordinator=None))
+    assert told(found) == [("no-coordinator", "n1"), ("node-not-heard", "n2")]
 
 
 def test_the_worst_comes_first():
