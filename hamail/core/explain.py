@@ -45,7 +45,7 @@ def why(state: ClusterState, facts: Facts, group: GroupName) -> tuple[str, ...]:
         if soon := retries.words(state, facts, group):
             lines.append(f"{soon}.")
     elif g.owner is not None:
-        for c in placement.candidates(state, facts, group):
+        for c in placement.told(state, facts, group):
             if c.node != g.owner and c.node in state.spec.groups[group].nodes:
                 can = "could take over" if c.eligible else "could not take over"
                 lines.append(f"{c.node} {can}: {c.reason}.")

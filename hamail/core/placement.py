@@ -1,12 +1,16 @@
 """Who may own a group, ranked, with a reason for every node. Health is a veto or no veto; there is no arithmetic."""
 
+from msgspec.structs import replace
+
 from hamail.core import policy, proof
 from hamail.core.facts import Facts
 from hamail.core.proof import RUNNING
-from hamail.core.words import clock
+from hamail.core.words import about, clock
 from hamail.model.ids import GroupName, NodeName
 from hamail.model.state import ClusterState, Trigger
 from hamail.model.status import Candidate
+
+RECENT_MS = 3_600_000  # so long is a failure on a node told of it, and a warning to who orders the group there
 
 
 def refusal(state: ClusterState, facts: Facts, group: GroupName, node: NodeName) -> str:
@@ -92,6 +96,28 @@ def candidates(state: ClusterState, facts: Facts, group: GroupName) -> tuple[Can
             last.append(node)
         result.append(Candidate(node=node, eligible=not why_not, reason=why_not or _good(state, group, node, worse)))
     return tuple(sorted(result, key=lambda c: (not c.eligible, c.node in last)))
+
+
+def recent_failure(state: ClusterState, facts: Facts, group: GroupName, node: NodeName) -> str:
+    """What of the group has failed on the node, and how long ago; empty when nothing has of late.
+
+    Only what failed of the group: a node that was lost and is back and ready says nothing against itself.
+    """
+    ago_ms = {f.resource: facts.at_ms - f.at_ms for f in state.group(group).failures if f.node == node and f.resource}
+    resource = min(ago_ms, key=lambda name: ago_ms[name], default="")
+    if not resource or ago_ms[resource] >= RECENT_MS:
+        return ""
+    return f"{resource} of {group} failed on {node} {about(max(0, ago_ms[resource]))} ago"
+
+
+def told(state: ClusterState, facts: Facts, group: GroupName) -> tuple[Candidate, ...]:
+    """The candidates as people are to see them: one that may have the group, but could not the last time, says so."""
+    return tuple(
+        replace(c, reason=f"{c.reason}, but {failed}")
+        if c.eligible and c.node != state.group(group).owner and (failed := recent_failure(state, facts, group, c.node))
+        else c
+        for c in candidates(state, facts, group)
+    )
 
 
 def _good(state: ClusterState, group: GroupName, node: NodeName, worse: str) -> str:

@@ -3,14 +3,12 @@
 from hamail.core import placement
 from hamail.core.coordinator import fence_attempts
 from hamail.core.facts import Facts
-from hamail.core.words import about
 from hamail.model.ids import GroupName, NodeName
 from hamail.model.preflight import Check, Verdict
 from hamail.model.report import NodeReport
 from hamail.model.spec import Requirement
 from hamail.model.state import ClusterState
 
-RECENT_MS = 3_600_000  # a failure on the target that is younger than this is a warning
 CLOCK_NOTE_US = 1_000_000
 CLOCK_WARNING_US = 30_000_000
 
@@ -55,15 +53,9 @@ def _able(state: ClusterState, facts: Facts, group: GroupName, target: NodeName)
 
 def _recent_failure(state: ClusterState, facts: Facts, group: GroupName, target: NodeName) -> Check:
     name = "recent failure"
-    # Only what failed of the group: a node that was lost and is back and ready says nothing against itself.
-    failed = [
-        f for f in state.group(group).failures if f.node == target and f.resource and facts.at_ms - f.at_ms < RECENT_MS
-    ]
-    if not failed:
+    reason = placement.recent_failure(state, facts, group, target)
+    if not reason:
         return Check(name=name, verdict=Verdict.GOOD, reason=f"{group} has not failed on {target} of late")
-    newest = failed[-1]
-    what = f"{newest.resource} of {group}" if newest.resource else group
-    reason = f"{what} failed on {target} {about(max(0, facts.at_ms - newest.at_ms))} ago"
     step = f"find out why (hamailctl history), then hamailctl clear {group}, or --force"
     return Check(name=name, verdict=Verdict.WARNING, reason=reason, next_step=step)
 

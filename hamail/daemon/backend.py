@@ -255,7 +255,7 @@ class DaemonBackend:
             unsafe_reason=spec.unsafe_reason,
             lease_ms=self._engine.local.lease_ms(name),
             resources=self._resources(state, name),
-            candidates=placement.candidates(state, facts, name),
+            candidates=placement.told(state, facts, name),
             policy=policy_view.view(state, name, facts.at_ms),
             held=name in self._engine.local.held,
             denied=g.phase is Phase.ACTIVE and g.owner is not None and denies(facts.node(g.owner), name),

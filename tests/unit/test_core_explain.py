@@ -3,10 +3,11 @@
 import pytest
 from msgspec.structs import replace
 
-from hamail.core import explain
+from hamail.core import explain, placement
 from hamail.core.facts import Facts, NodeFacts
 from hamail.model import commands as c
 from hamail.model.spec import Requirement
+from hamail.model.state import Failure
 from hamail.simulation.spec import cluster
 from tests.unit.test_core_apply import EXPIRED, LOST, active, began, grant, run
 
@@ -91,3 +92,17 @@ def test_what_protects_a_group(requires, levels, words):
 def test_an_owner_whose_lease_ran_out_is_not_the_owner_any_more():
     state = run(active(cluster(requires=Requirement.LEASE, levels=0)), LOST, EXPIRED, start=20)
     assert explain.why(state, facts(n1=SILENT), "mail")[0] == "mail is being started on n2 (epoch 21)."
+
+
+def test_a_standby_that_could_not_start_it_lately_is_not_told_of_as_if_nothing_had_been():
+    """After a switchover that came back status said "n2 could take over: it is up, joined and ready"."""
+    state, now = active(), replace(facts(), at_ms=61_000)
+    assert placement.told(state, now, "mail") == placement.candidates(state, now, "mail")
+    failures = tuple(Failure(at_ms=1000, node=node, resource="postfix") for node in ("n1", "n2"))
+    state = replace(state, groups={"mail": replace(state.group("mail"), failures=failures)})
+    told = {c.node: c for c in placement.told(state, now, "mail")}
+    assert told["n2"].eligible and told["n2"].reason.endswith("but postfix of mail failed on n2 1 min ago")
+    assert "failed" not in told["n1"].reason, "it runs there"
+    assert any("n2 could take over: " in line and "failed on n2" in line for line in explain.why(state, now, "mail"))
+    later = replace(now, at_ms=1000 + placement.RECENT_MS)
+    assert placement.told(state, later, "mail") == placement.candidates(state, later, "mail")
