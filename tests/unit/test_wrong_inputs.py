@@ -8,13 +8,25 @@ from control_fake import FakeBackend, serving
 from wrong_inputs import BASE, COMMAND_LINE, CONFIGURATION
 
 from hamail.cli.main import cli
+from hamail.config import ConfigError, parse_cluster
+from hamail.daemon.backend import GIVEN
 
 REFUSED = 3
 
 
+class Reader(FakeBackend):
+    """Reads a configuration as hamaild does."""
+
+    def check_config(self, source):
+        try:
+            return parse_cluster(source, GIVEN), (), self.changes
+        except ConfigError as error:
+            return None, tuple(f"{p.place}: {p.reason}" for p in error.problems), ()
+
+
 @pytest.fixture(scope="module")
 def backend():
-    return FakeBackend()
+    return Reader()
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +53,7 @@ def test_wrong_configuration(call, backend, tmp_path, old, new, said):
     file = tmp_path / "cluster.toml"
     file.write_text(BASE.replace(old, new, 1))
     before, sent = backend.st, len(backend.submitted)
-    for words in (("config", "check", str(file)),):
+    for words in (("config", "check", str(file)), ("config", "apply", str(file), "--yes")):
         code, told = call(*words)
         assert code == REFUSED and said in told and "nothing was changed" in told, told
     assert backend.st is before and len(backend.submitted) == sent
@@ -50,7 +62,9 @@ def test_wrong_configuration(call, backend, tmp_path, old, new, said):
 @pytest.mark.parametrize(("line", "code", "said"), COMMAND_LINE, ids=[line for line, _, _ in COMMAND_LINE])
 def test_wrong_command_line(call, backend, line, code, said):
     backend.st = before = FakeBackend().st
+    sent = len(backend.submitted)
     found, told = call(*shlex.split(line))
     assert found == code and said in told, told
     groups = (backend.st.groups, backend.st.nodes, backend.st.config, backend.st.maintenance, backend.st.scheduled)
     assert groups == (before.groups, before.nodes, before.config, before.maintenance, before.scheduled)
+    assert len(backend.submitted) == sent, "nothing was ordered"
