@@ -209,7 +209,7 @@ def test_status_before_the_cluster_has_started(run, backend):
         out.splitlines()[0]
         == "n1 has heard nothing of a running cluster since it started: it cannot say what runs where"
     )
-    assert "! n1 decides nothing, and what it shows may be out of date" in out
+    assert "! nothing is decided: n1 knows of no coordinator" in out
 
 
 def test_status_json_is_the_model(run, backend):

@@ -124,6 +124,13 @@ def test_promtool_agrees(words):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+def test_the_metrics_are_as_prometheus_wants_them():
+    text = metrics.render(STATUS)
+    done = subprocess.run([PROMTOOL, "check", "metrics"], check=False, input=text, capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
 def test_every_rule_is_tried():
     """By promtool, with series that make it speak."""
     spoken = {
