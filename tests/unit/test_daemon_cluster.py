@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
+from hamail.config.allow import Allow
 from hamail.consensus.journal import initialise
 from hamail.core.placement import refusal
 from hamail.daemon.daemon import Daemon
@@ -18,7 +19,17 @@ from hamail.model import actions as a
 from hamail.model.commands import Outcome, RequestMove, SetStandby
 from hamail.model.spec import ClusterSpec, FenceDeviceSpec, GroupSpec, NodeSpec, ResourceSpec
 from hamail.model.state import Incarnation, Phase
-from hamail.pki.authority import create_authority, issue
+from hamail.pki.authority import (
+    create_authority,
+    issue,
+    load_authority,
+    new_key,
+    private_pem,
+    public_pem,
+    sign_node,
+)
+from hamail.pki.files import write
+from hamail.pki.revocations import statement
 
 NODES = ("n1", "n2", "n3")
 
@@ -118,6 +129,7 @@ class World:
             control_group=os.getgid(),
             bind_address=None,
             agent_dirs=(),
+            allow=Allow(),
         )
         if not directory.exists():
             directory.mkdir()
@@ -209,6 +221,28 @@ async def test_a_dead_owner_is_fenced_and_the_standby_takes_over(world: World) -
     await world.until(lambda: world.on("n2", "n3"))
     move = world.daemons["n3"].engine.state.moves[-1]
     assert {"detected", "decided", "fenced", "granted", "done"} <= set(move.stamps)
+
+
+async def test_an_owner_whose_certificate_is_revoked_is_fenced_and_comes_back_with_a_new_one(world: World) -> None:
+    """One other node is told, by its file; the word goes round before the links end."""
+    await world.until_whole()
+    pki = world.root / "pki"
+    authority = load_authority(world.root / "ca")
+    said = statement(authority, {"n1": world.daemons["n1"].certificates.own.number + 1})  # type: ignore[union-attr]
+    write(pki / "n2" / "ca.pem", public_pem(authority.certificate) + said.encode(), 0o644)
+    await world.until(lambda: world.on("n2", "n3"))
+    assert all("n1" in world.daemons[n].revocations.below for n in ("n2", "n3"))
+    assert "n1" in world.daemons["n3"].backend._revoked() or not world.daemons["n3"].transport.links()["n1"].up
+    await world.daemons["n1"].stop()
+    await world.boot("n1")
+    await asyncio.sleep(1.0)
+    assert not any(world.daemons[n].transport.links()["n1"].up for n in ("n2", "n3")), "also after its restart"
+    await world.daemons["n1"].stop()
+    later = sign_node(authority, "n1", (key := new_key()).public_key(), days=9, number=1 << 33)
+    write(pki / "n1" / "node.pem", private_pem(key) + public_pem(later), 0o600)
+    await world.boot("n1")
+    await world.until(lambda: not refusal((d := world.daemons["n2"]).engine.state, d.engine.facts(), "mail", "n1"))
+    assert world.on("n2", "n3")
 
 
 async def test_a_restart_of_hamaild_moves_nothing(world: World) -> None:
