@@ -15,7 +15,7 @@ from hamail.model.orders import ScheduledMove
 from hamail.model.plan import Risk
 from hamail.model.practice import DrillRecord
 from hamail.model.situation import Situation
-from hamail.model.state import Term
+from hamail.model.state import Phase, Term
 from hamail.model.status import Status
 
 GOOD, POOR, BAD, DIM = "green", "yellow", "bold red", "dim"
@@ -68,7 +68,8 @@ def _limit(what: str, term: Term, *, group: GroupName = "", node: NodeName = "")
 
 
 def render(glance: Glance, status: Status, lines_max: int = RISKS_SHOWN) -> Iterator[RenderableType]:
-    yield from _risks(glance.risks, lines_max)
+    if any(group.phase is Phase.ACTIVE for group in status.groups):  # what is down cannot get worse
+        yield from _risks(glance.risks, lines_max)
     for limit in glance.limits:
         if limit.what != "quarantine":  # an alert tells of it
             yield Text(f"  {limit_words(limit)}", style=POOR)

@@ -169,6 +169,14 @@ def test_status_tells_of_drills_incidents_schedules_and_limits(run, backend):
     assert (body["last_drill"]["id"], body["limits"][0]["what"], body["scheduled"][0]["id"]) == ("d1", "ban", 9)
 
 
+def test_status_of_a_group_that_is_down_does_not_list_what_could_take_it_down(run, backend):
+    backend.node_changes["n2"] = {"alive": False, "suspected": True, "silent_ms": 9000, "ready": False}
+    assert "ONE FAILURE AWAY" in run("status")[1]
+    backend.group_changes = {"phase": Phase.IDLE, "owner": None}
+    _, out, _ = run("status")
+    assert out.startswith("mail is down") and "ONE FAILURE AWAY" not in out
+
+
 # --- the live screen --------------------------------------------------------------------------------------------------
 
 
