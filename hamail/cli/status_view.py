@@ -104,7 +104,7 @@ def attention(status: Status) -> Iterator[RenderableType]:
     told = f"{counted(len(status.alerts), 'alert')} pending" + (f", {critical} of them CRITICAL" if critical else "")
     yield Text(told, style=BAD if critical else POOR)
     for alert in status.alerts:
-        lasted = f" (for {roughly(max(0, status.at_ms - alert.since_ms))})" if alert.since_ms else ""
+        lasted = f" (pending for {roughly(max(0, status.at_ms - alert.since_ms))})" if alert.since_ms else ""
         yield _point(
             f"{in_local_time(alert.text)}{lasted}",
             BAD if alert.severity is Severity.CRITICAL else POOR,

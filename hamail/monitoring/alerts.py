@@ -5,11 +5,12 @@ What somebody has ordered (standby, a ban, maintenance) is none, until it looks 
 
 from collections.abc import Iterator
 
-from hamail.core.words import clock
+from hamail.core.words import about, clock
 from hamail.model.alert import KINDS, Alert, alert
 from hamail.model.state import Maintenance, Phase, Term
 from hamail.model.status import GroupView, NodeView, Status
 
+MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 CERTIFICATE_MS = 60 * DAY_MS  # a certificate that renews itself does so months earlier
 MAINTENANCE_LONG_MS = 4 * 3_600_000
@@ -74,8 +75,9 @@ def _certificates(status: Status) -> Iterator[Alert]:
 def _of_node(node: NodeView, here: bool) -> Iterator[Alert]:
     name = node.name
     if not node.alive and not node.restarting:
+        lasted = f"{node.silent_ms / 1000:.1f} s" if node.silent_ms < MINUTE_MS else about(node.silent_ms)
         role, kind = ("witness ", "witness-lost") if node.witness else ("", "node-not-heard")
-        yield alert(kind, name, f"{role}{name} has not been heard for {node.silent_ms / 1000:.1f} s")
+        yield alert(kind, name, f"{role}{name} has not been heard for {lasted}")
     elif node.alive and not node.ready:
         yield alert("node-not-ready", name, f"{name} is not ready: {node.detail or 'no reason given'}")
     if node.fence_failure:

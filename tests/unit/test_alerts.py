@@ -49,6 +49,7 @@ def test_a_healthy_cluster_has_none():
     ("seen", "name", "subject", "text"),
     [
         ({"nodes": {"n2": SILENT}}, "node-not-heard", "n2", "n2 has not been heard for 2.5 s"),
+        ({"nodes": {"n2": {"alive": False, "silent_ms": 734_000}}}, "node-not-heard", "n2", "been heard for 12 min"),
         ({"nodes": {"n3": SILENT}}, "witness-lost", "n3", "witness n3 has not been heard for 2.5 s"),
         ({"nodes": {"n2": {"ready": False, "detail": "full"}}}, "node-not-ready", "n2", "n2 is not ready: full"),
         ({"nodes": {"n2": {"fence_devices": {"pdu": "no answer", "ipmi": ""}}}}, "fence-not-ready", "n2",

@@ -101,7 +101,7 @@ def test_status_puts_what_needs_attention_before_the_details(run, backend):
     assert lines[0] == "mail is active on n1; nobody could take over"
     assert lines[2:5] == [
         "3 alerts pending",
-        "! mail has no standby: if n1 fails, mail stops (for 1 min)",
+        "! mail has no standby: if n1 fails, mail stops (pending for 1 min)",
         "  next: hamailctl why mail tells of each node why it could not",
     ]
     assert "n2 could NOT take over: not heard for 12 min" in out
