@@ -156,7 +156,7 @@ class Draft:
         stamps: dict[str, int] | None = None,
     ) -> None:
         """Begin a record for the history; one that is still open is closed as failed."""
-        g = self.group(name)
+        g, reason = self.group(name), (reason or command.reason).removeprefix("Why: ")  # as if it followed a sentence
         if g.move:
             self._change_move(g.move, result="failed", detail=f"It was overtaken by another: {trigger}.")
         self._moves.append(
@@ -168,13 +168,13 @@ class Draft:
                 asked=target,
                 trigger=trigger,
                 actor=command.actor,
-                reason=reason or command.reason,
+                reason=reason,
                 started_at_ms=command.at_ms,
                 stamps=stamps or {},
                 request=command.request,
             )
         )
-        self.set_group(name, move=self.index, trigger=trigger, actor=command.actor, reason=reason or command.reason)
+        self.set_group(name, move=self.index, trigger=trigger, actor=command.actor, reason=reason)
 
     def close_move(self, name: GroupName, node: NodeName) -> None:
         """The group runs again on `node`."""

@@ -431,6 +431,14 @@ def test_status_does_not_say_that_a_group_is_where_it_is_since_it_was_ordered_aw
     assert d.group("mail").reason.startswith("mail was rolled back to n1 because n2 could not start it")
 
 
+def test_the_reason_of_a_move_stands_by_itself():
+    """History said "lease lost: Why: its lease was not renewed in time."."""
+    lost = c.Released(at_ms=0, group="mail", node="n1", epoch=10, reason="Why: its lease was not renewed in time.")
+    d = Draft(active(), 9, lost)
+    d.open_move("mail", Trigger.LEASE_LOST, lost)
+    assert d.group("mail").reason == d.finish().moves[-1].reason == "its lease was not renewed in time."
+
+
 def test_a_state_of_before_can_be_read():
     raw = msgspec.msgpack.decode(msgspec.msgpack.encode(active()))
     del raw["scheduled"]
