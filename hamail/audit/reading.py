@@ -71,9 +71,10 @@ def goes_on_from(path: Path, sequence: int, digest: str) -> bool:
         return False
 
 
-def verify(path: Path, sequence: int = 0, digest: str = "") -> Entry | None:
+def verify(path: Path, sequence: int = 0, digest: str = "", *, live: bool = False) -> Entry | None:
     """The last entry of a trail that is whole. `sequence` and `digest`: what the cluster knows of it; without them
-    lines that were cut off from its end cannot be missed. Raises Damaged, OSError.
+    lines that were cut off from its end cannot be missed. `live`: it is the node's own, which lets go of its beginning
+    only when all older files are there; elsewhere a part of it may have been kept. Raises Damaged, OSError.
     """
     last: Entry | None = None
     first = 0
@@ -82,6 +83,8 @@ def verify(path: Path, sequence: int = 0, digest: str = "") -> Entry | None:
         if entry.sequence == sequence and entry.digest != digest:
             raise Damaged(f"{path}: entry {sequence} is not the one that the cluster knows: the trail was rewritten")
         last = entry
+    if live and first > 1 and len(files(path)) <= FILES_KEPT:
+        raise Damaged(f"{path}: it begins with entry {first}: what was before was cut off")
     reached = last.sequence if last is not None else 0
     if sequence > reached:
         raise Damaged(f"{path}: it ends with entry {reached}, but the cluster knows of {sequence}: its end was cut off")

@@ -74,12 +74,12 @@ def export(app: App, output: Path | None, file: Path) -> None:
 @pass_app
 def verify(app: App, file: Path, node: str | None) -> None:
     """Is the trail whole? Finds edits, deletions, and an end that was cut off. Ends with 1 when it is not."""
-    from hamail.audit.reading import Damaged
+    from hamail.audit.reading import Damaged, files, raw
     from hamail.audit.reading import verify as check
 
     sequence, digest, known = _head(app, node)
     try:
-        last = check(file, sequence, digest)
+        last = check(file, sequence, digest, live=file == Path(DEFAULT))
     except Damaged as error:
         app.end(Exit.FAILED, f"the audit trail is not whole: {error}")
     except OSError as error:
@@ -91,7 +91,10 @@ def verify(app: App, file: Path, node: str | None) -> None:
     if last is None:
         app.say(f"{file}: there is no entry yet")
         return
-    app.say(f"{file} is whole up to entry {last.sequence}; {known}", "green" if sequence else "yellow")
+    first = next(entry for _, entry in raw(files(file)[0], alone=True)).sequence
+    app.say(
+        f"{file} is whole from entry {first} up to entry {last.sequence}; {known}", "green" if sequence else "yellow"
+    )
 
 
 def _head(app: App, node: str | None) -> tuple[int, str, str]:

@@ -10,6 +10,7 @@ STYLE = """
 body{font:15px/1.5 sans-serif;color:#202124;max-width:980px;margin:2em auto;padding:0 1em}
 h1{font-size:1.5em;margin-bottom:.1em}h2{font-size:1.15em;margin-top:1.6em;border-bottom:1px solid #dadce0}
 table{border-collapse:collapse;margin:.6em 0}td,th{padding:.25em .9em .25em 0;text-align:left;vertical-align:top}
+td:first-child{white-space:nowrap}
 th{color:#5f6368;font-weight:normal}.passed{color:#1e7e44}.failed{color:#b3261e}.aborted{color:#9a6700}
 .figure{font-size:1.6em;font-weight:bold}.card{display:inline-block;margin:0 2.2em .6em 0}
 .card small{display:block;color:#5f6368}svg{width:100%;height:auto;border:1px solid #e4e6e9}

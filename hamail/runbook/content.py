@@ -193,10 +193,11 @@ def _by_hand(spec: ClusterSpec, group: GroupSpec) -> Section:
     for wave in waves(group):
         for resource in wave:
             steps += _start(resource)
-    steps += [
-        Step("Back to hamail: stop all of this in the reverse order, then on every machine"),
-        Step("", "systemctl start hamail-executor hamaild", "hamailctl status: active on one of them"),
-    ]
+    steps.append(Step("Back to hamail: stop all of this again, on the machine where it runs"))
+    steps += [_stop(resource) for resource in reversed([r for wave in waves(group) for r in wave])]
+    steps.append(
+        Step("Then on every machine", "systemctl start hamail-executor hamaild", "hamailctl status: active on one")
+    )
     return Section(
         f"Manual takeover of {group.name} without hamail",
         intro=f"When hamail itself cannot be used. Choose ONE of {', '.join(group.nodes)}; all commands as root there.",
@@ -233,20 +234,45 @@ def _start(resource: ResourceSpec) -> Iterator[Step]:
     elif kind == "vip":
         interface = p.get("interface", "INTERFACE")
         for address in p.get("address", "").split():
-            yield Step(f"{name}: address", f"ip address add {address} dev {interface}", f"ip address show {interface}")
-            bare = address.partition("/")[0]
-            tell = (
-                f"arping -U -c 3 -I {interface} {bare}" if ":" not in bare else f"ndisc6 -q {bare} {interface} || true"
-            )
-            yield Step("tell the neighbours", tell)
-    elif kind in UNITS or kind == "systemd":
-        unit = p.get("unit", "")
-        unit = UNITS.get(kind, unit) if unit in ("", "auto", "none") else unit
+            add = f"ip address add {address} dev {interface}"
+            if ":" in address:  # the kernel itself then tells the neighbours of it
+                add = f"sysctl -w net.ipv6.conf.{interface}.ndisc_notify=1; {add}"
+            yield Step(f"{name}: address", add, f"ip address show {interface}")
+            if ":" not in address:
+                bare = address.partition("/")[0]
+                yield Step("tell the neighbours", f"arping -U -c 3 -I {interface} {bare}")
+    elif unit := _unit(resource):
         yield Step(f"{name}: start", f"systemctl start {shlex.quote(unit)}", f"systemctl is-active {unit}: active")
     else:
-        given = " ".join(f"OCF_RESKEY_{k}={shlex.quote(v)}" for k, v in p.items())
-        path = f"/usr/lib/ocf/resource.d/{resource.agent.removeprefix('ocf:').replace(':', '/')}"
-        yield Step(f"{name}: its agent", f"OCF_ROOT=/usr/lib/ocf {given} {path} start; echo $?", "0")
+        yield Step(f"{name}: its agent", _agent(resource, "start"), "0")
+
+
+def _stop(resource: ResourceSpec) -> Step:
+    p, kind, name = resource.parameters, resource.agent.rpartition(":")[2].lower(), resource.name
+    if kind == "filesystem":
+        directory = shlex.quote(p.get("directory", "DIRECTORY"))
+        return Step(f"{name}: unmount", f"umount {directory}", f"findmnt {directory} shows nothing")
+    if kind == "vip":
+        interface = p.get("interface", "INTERFACE")
+        words = "; ".join(f"ip address del {a} dev {interface}" for a in p.get("address", "").split())
+        return Step(f"{name}: address", words, f"ip address show {interface}: gone")
+    if unit := _unit(resource):
+        return Step(f"{name}: stop", f"systemctl stop {shlex.quote(unit)}", f"systemctl is-active {unit}: inactive")
+    return Step(f"{name}: its agent", _agent(resource, "stop"), "0")
+
+
+def _unit(resource: ResourceSpec) -> str:
+    """Of systemd; empty for what no unit runs."""
+    kind, unit = resource.agent.rpartition(":")[2].lower(), resource.parameters.get("unit", "")
+    if kind not in UNITS and kind != "systemd":
+        return ""
+    return UNITS.get(kind, unit) if unit in ("", "auto", "none") else unit
+
+
+def _agent(resource: ResourceSpec, action: str) -> str:
+    given = " ".join(f"OCF_RESKEY_{k}={shlex.quote(v)}" for k, v in resource.parameters.items())
+    path = f"/usr/lib/ocf/resource.d/{resource.agent.removeprefix('ocf:').replace(':', '/')}"
+    return f"OCF_ROOT=/usr/lib/ocf {given} {path} {action}; echo $?"
 
 
 def _drills(state: ClusterState) -> Section:

@@ -1,5 +1,6 @@
 """The runbook as Markdown, or as one HTML page that prints well and needs nothing else. Pure."""
 
+import re
 from collections.abc import Iterator
 from html import escape
 
@@ -49,7 +50,7 @@ def _markdown_rows(section: Section) -> Iterator[str]:
 
 
 def html(book: Runbook, picture: str) -> str:
-    facts = "".join(f"<tr><th>{escape(n)}</th><td>{escape(v)}</td></tr>" for n, v in book.facts)
+    facts = "".join(f"<tr><th>{escape(n)}</th><td>{_code(v)}</td></tr>" for n, v in book.facts)
     body = [f"<h1>{escape(book.title)}</h1>", f"<table>{facts}</table>", picture, *map(_section, book.sections)]
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(book.title)}</title>'
@@ -57,12 +58,17 @@ def html(book: Runbook, picture: str) -> str:
     )
 
 
+def _code(text: str) -> str:
+    """Markdown's `spans of code`."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
 def _section(section: Section) -> str:
     parts = [f"<section><h2>{escape(section.title)}</h2>"]
     if section.danger:
         parts.append(f'<p class="danger">{escape(section.danger)}</p>')
     if section.intro:
-        parts.append(f"<p>{escape(section.intro)}</p>")
+        parts.append(f"<p>{_code(section.intro)}</p>")
     if section.rows:
         head = "".join(f"<th>{escape(word)}</th>" for word in section.head)
         rows = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in section.rows)

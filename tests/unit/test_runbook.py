@@ -86,6 +86,9 @@ def test_manual_takeover_has_this_cluster_s_commands_in_the_order_of_the_start(s
     assert place("mount -t ext4") < place("systemctl start dovecot.service") < place("ip address add 192.0.2.100")
     assert place("mount -t ext4") < place("postfix@-.service")
     assert "OCF_RESKEY_pgdata='/srv/mail/pg data' /usr/lib/ocf/resource.d/heartbeat/pgsql start" in said[place("pgsql")]
+    assert place("ip address add 192.0.2.100") < place("ip address del 192.0.2.100") < place("umount /srv/mail")
+    assert place("systemctl stop dovecot.service") < place("umount /srv/mail") < place("systemctl start hamail-exec")
+    assert all("ndisc_notify=1; " in command for command in said if "address add" in command and "::" in command)
     assert "lost" in by_hand.danger
     assert sum("fence_apc" in command for command in said) == 2
 
