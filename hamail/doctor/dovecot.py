@@ -1,10 +1,9 @@
 """Dovecot on a machine that owns the mailboxes only sometimes."""
 
-import re
-
 from hamail.doctor.findings import Findings
 from hamail.doctor.line import Opinions, fail, ok, unknown, warn
 from hamail.model.machine import MachineFacts
+from hamail.model.mailboxes import places
 
 EVERYWHERE = {"*", "::", "[::]", "0.0.0.0"}  # noqa: S104 - what a listener is compared with
 
@@ -63,27 +62,21 @@ def listen(f: Findings) -> Opinions:
 def mailboxes(f: Findings) -> Opinions:
     """Where is the mail?"""
     for node, values in _readable(f).items():
-        path = location(values)
+        found = places(values)
+        stays = [place for place in found if not f.moves_along(place.path)]
+        named = [place.path for place in stays if not place.by_home]
         if not f.directories():
             yield unknown(node, "no group mounts storage")
-        elif not path:
+        elif named:
+            text = f"mail is below {' and '.join(named)}, on {node}'s own disk: it does not move with the group"
+            keys = "mail_location; in Dovecot 2.4 mail_path, mail_inbox_path, mail_control_path"
+            yield fail(node, text, f"put it below {f.directories()[0]} ({keys})")
+        elif stays:
             text = "the place of the mailboxes depends on each user's home, which cannot be seen here"
             yield unknown(node, text, "doveadm user -f home USER must lie on the group's storage")
-        elif f.moves_along(path):
-            yield ok(node, f"the mailboxes are below {path}, which moves with the group")
         else:
-            text = f"the mailboxes are below {path}, on {node}'s own disk: they do not move with the group"
-            yield fail(node, text, f"put them below {f.directories()[0]} (mail_location, or mail_path in Dovecot 2.4)")
-
-
-def location(values: dict[str, str]) -> str:
-    """The fixed beginning of the path of the mailboxes; "" when it depends on the user's home."""
-    given = values.get("mail_path") or values.get("mail_location", "")
-    path = re.sub(r"^[a-z]+:", "", given).split(":")[0].split("%")[0]
-    if path.startswith("~") or not path.startswith("/"):
-        home = values.get("mail_home", "").split("%")[0]
-        path = home if home.startswith("/") else ""
-    return path.rstrip("/")
+            below = " and ".join(place.path for place in found)
+            yield ok(node, f"the mailboxes are below {below}, which moves with the group")
 
 
 def local_state(f: Findings) -> Opinions:

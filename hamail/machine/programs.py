@@ -1,5 +1,7 @@
 """The settings of Postfix and Dovecot that decide whether a failover works. Only these: others may hold passwords."""
 
+import re
+
 from hamail.machine.run import Failed, has, output
 from hamail.model.machine import TEXT_CHARS_MAX, ProgramFacts
 from hamail.model.spec import GroupSpec
@@ -35,6 +37,8 @@ DOVECOT = (
     "mail_path",
     "mail_driver",
     "mail_home",
+    "mail_inbox_path",
+    "mail_control_path",
     "mail_uid",
     "mail_gid",
     "mail_fsync",
@@ -48,6 +52,8 @@ DOVECOT = (
     "default_internal_user",
     "default_login_user",
 )
+CERTIFICATE_SINCE_2_4 = "ssl_server/cert_file"  # it answers with a block, and with nothing to its full name
+_BLOCK = re.compile(r"(\w+) \{")  # one with a word more is for some users or some service only
 
 
 def configured(groups: tuple[GroupSpec, ...], agent: str, parameter: str, default: str) -> str:
@@ -72,8 +78,9 @@ def dovecot(groups: tuple[GroupSpec, ...]) -> ProgramFacts | None:
     if not has("doveconf"):
         return None
     file = configured(groups, "hamail:dovecot", "config_file", "/etc/dovecot/dovecot.conf")
+    asked = (name for name in (*DOVECOT, CERTIFICATE_SINCE_2_4) if name != "dovecot_version")
     try:
-        told = output("doveconf", "-c", file, "-a")
+        told = output("doveconf", "-c", file, *asked)  # with -a, 2.4 leaves out lists that are as by default
     except Failed as error:
         return ProgramFacts(problem=str(error))
     settings = chosen(told, DOVECOT)
@@ -85,10 +92,20 @@ def dovecot(groups: tuple[GroupSpec, ...]) -> ProgramFacts | None:
 
 
 def chosen(told: str, names: tuple[str, ...]) -> dict[str, str]:
-    """`name = value` at the beginning of a line: the first of each name, since deeper ones are indented."""
+    """`name = value` at the beginning of a line: the first of each name, since deeper ones are indented.
+
+    Dovecot 2.4 says `ssl_server_cert_file` as `cert_file` in a block `ssl_server`.
+    """
     found: dict[str, str] = {}
+    block = ""
     for line in told.splitlines():
+        if opened := _BLOCK.fullmatch(line):
+            block = f"{opened[1]}_"
+        elif line == "}":
+            block = ""
         name, separator, value = line.partition(" =")
-        if separator and name in names and name not in found:
+        if block and name.startswith("  "):
+            name = f"{block}{name[2:]}"
+        if separator and name in names and not found.get(name):
             found[name] = value.strip()[:TEXT_CHARS_MAX]
     return found

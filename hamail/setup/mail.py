@@ -10,13 +10,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
 from msgspec import Struct
 
 from hamail.disk import RealDisk, write_whole
+from hamail.model.mailboxes import APART, location, places
 from hamail.setup.machine import Machine
 from hamail.setup.problem import SetupError
 
@@ -141,8 +142,7 @@ class Mail:
         done = self._machine.run(["postconf", "-c", str(self._machine.path(POSTFIX)), *names])
         if done.returncode:
             raise SetupError(f"Postfix cannot read its configuration: {done.stderr.strip()[-300:]}", "postfix check")
-        pairs = (line.partition("=") for line in done.stdout.splitlines())
-        return dict.fromkeys(names, "") | {key.strip(): value.strip() for key, _, value in pairs}
+        return _pairs(done.stdout, names)
 
     # Dovecot
 
@@ -150,7 +150,7 @@ class Mail:
         folder = self._machine.path(DOVECOT)
         files = {path: path.read_text() for path in [folder / "dovecot.conf", *sorted(folder.glob("conf.d/*.conf"))]}
         edited = dict(files)
-        if self._doveconf("shutdown_clients") == "no":
+        if self._doveconf("shutdown_clients")["shutdown_clients"] == "no":
             self._set(edited, "shutdown_clients", "yes")
             self._reasons.append("shutdown_clients = yes: sessions that outlive a stop keep the storage mounted")
         self._mail_place(edited)
@@ -161,22 +161,37 @@ class Mail:
         return [Change(path=path, old=files[path], new=edited[path]) for path in files]
 
     def _mail_place(self, edited: dict[Path, str]) -> None:
-        version = tuple(
-            int(number) for number in re.findall(r"\d+", self._machine.run(["dovecot", "--version"]).stdout)
-        )
-        key, user = ("mail_path", "%{user}") if version[:2] >= PATH_SINCE else ("mail_location", "%u")
-        value = self._doveconf(key)
-        driver, colon, place = value.partition(":") if key == "mail_location" else ("", "", value)
-        if self._moves(place.split(":")[0]):
+        has = self._doveconf("mail_path", "mail_driver", "mail_location", "mail_home", *APART)
+        if all(self._moves(place.path) for place in places(has)):
             return
-        new = f"{self._mount}/box/{user}"
-        self._set(edited, key, f"{driver or 'maildir'}:{new}" if key == "mail_location" else new)
-        self._reasons.append(f"{key}: the mailboxes move with the storage")
+        wanted = self._paths(has) if self._dovecot_version() >= PATH_SINCE else self._location(has)
+        for key, value in wanted.items():
+            self._set(edited, key, value)
+        self._reasons.append(f"{', '.join(wanted)}: the mailboxes move with the storage")
+        before = ", ".join(has[key] for key in wanted if has[key] and key != "mail_driver")
         self._by_hand.append(
-            f"no mail is moved: what is in {value} now, copy to {self._mount}/box yourself"
-            if colon or value
+            f"no mail is moved: what is in {before} now, copy to {self._mount}/box yourself"
+            if before
             else f"make {self._mount}/box on the shared storage, for the user that Dovecot delivers as"
         )
+
+    def _paths(self, has: dict[str, str]) -> dict[str, str]:
+        """Of Dovecot 2.4. What is kept apart elsewhere goes to the rest: an INBOX that stays behind is lost mail."""
+        wanted = {} if has["mail_driver"] else {"mail_driver": "maildir"}
+        if not all(self._moves(place.path) for place in places(has | dict.fromkeys(APART, ""))):
+            wanted["mail_path"] = f"{self._mount}/box/%{{user}}"
+        return wanted | {key: "" for key in APART if has[key] and not self._moves(has[key])}
+
+    def _location(self, has: dict[str, str]) -> dict[str, str]:
+        """Before 2.4: all in one line. Options without a path, as LAYOUT, stay."""
+        driver, path, options = location(has["mail_location"])
+        kept = [option for option in options if "/" not in option or self._moves(option.partition("=")[2])]
+        place = path if self._moves(path) else f"{self._mount}/box/%u"
+        return {"mail_location": ":".join([driver or "maildir", place, *kept])}
+
+    def _dovecot_version(self) -> tuple[int, ...]:
+        said = self._machine.run(["dovecot", "--version"]).stdout
+        return tuple(int(number) for number in re.findall(r"\d+", said)[:2])
 
     def _sockets(self, edited: dict[Path, str]) -> None:
         """Sockets for Postfix lie in its queue, under names that Postfix knows from there."""
@@ -186,7 +201,7 @@ class Mail:
         if self._moves(queue):
             return
         for path, text in edited.items():
-            new = re.sub(rf"(unix_listener\s+){re.escape(queue)}/", rf"\g<1>{self._mount}/queue/", text)
+            new = re.sub(rf"(?m)^(\s*unix_listener\s+){re.escape(queue)}/", rf"\g<1>{self._mount}/queue/", text)
             if new != text:
                 edited[path] = new
                 self._reasons.append(f"{path.name}: sockets for Postfix lie in its queue, and follow it")
@@ -196,11 +211,11 @@ class Mail:
         line = re.compile(rf"(?m)^{key}\s*=.*$")
         for path, text in reversed(edited.items()):
             if line.search(text):
-                edited[path] = line.sub(lambda _: f"{key} = {value}", text)
+                edited[path] = line.sub(lambda _: f"{key} = {value}".rstrip(), text)
                 return
         main = next(iter(edited))
         text = edited[main].rstrip("\n")
-        edited[main] = f"{text}\n{key} = {value}\n"
+        edited[main] = f"{text}\n{f'{key} = {value}'.rstrip()}\n"
 
     def _try(self, folder: Path, edited: dict[Path, str]) -> None:
         with tempfile.TemporaryDirectory() as scratch:
@@ -215,12 +230,13 @@ class Mail:
                 "Change them by hand; see docs/install.md",
             )
 
-    def _doveconf(self, key: str) -> str:
+    def _doveconf(self, *names: str) -> dict[str, str]:
+        """A setting that this version does not know is empty."""
         conf = str(self._machine.path(f"{DOVECOT}/dovecot.conf"))
-        done = self._machine.run(["doveconf", "-c", conf, "-h", key])
+        done = self._machine.run(["doveconf", "-c", conf, *names])
         if done.returncode:
             raise SetupError(f"Dovecot cannot read its configuration: {done.stderr.strip()[-300:]}", "doveconf -n")
-        return done.stdout.strip()
+        return _pairs(done.stdout, names)
 
     def _moves(self, place: str) -> bool:
         return place == self._mount or place.startswith(f"{self._mount}/")
@@ -261,6 +277,11 @@ class Applied:
             shutil.move(copy, path)
             os.chown(path, was.st_uid, was.st_gid)
         self.copies = []
+
+
+def _pairs(told: str, names: Iterable[str]) -> dict[str, str]:
+    pairs = (line.partition("=") for line in told.splitlines())
+    return dict.fromkeys(names, "") | {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _changed(path: Path, copy: Path) -> Change:

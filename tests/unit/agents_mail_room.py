@@ -5,6 +5,7 @@ Run as a program inside such a place it tells one story and prints what happened
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -45,7 +46,7 @@ inet_interfaces = all
 inet_protocols = ipv4
 smtpd_tls_security_level = none
 """
-DOVECOT = """protocols = imap
+DOVECOT_2_3 = """protocols = imap
 ssl = no
 mail_location = maildir:{room}/mail/box/%u
 state_dir = {room}/state
@@ -60,6 +61,32 @@ userdb {{
   args = uid=mail gid=mail home={room}/mail/box/%u
 }}
 """
+DOVECOT_2_4 = """dovecot_config_version = 2.4.0
+dovecot_storage_version = 2.4.0
+protocols = imap
+ssl = no
+mail_driver = maildir
+mail_path = {room}/mail/box/%{{user}}
+state_dir = {room}/state
+first_valid_uid = 8
+log_path = {room}/dovecot.log
+passdb static {{
+  password = secret
+}}
+userdb static {{
+  fields {{
+    uid = mail
+    gid = mail
+    home = {room}/mail/box/%{{user}}
+  }}
+}}
+"""
+
+
+def dovecot_configuration(room: Path) -> str:
+    """In the language of the Dovecot that is installed."""
+    version = tuple(map(int, re.findall(r"\d+", sh("/usr/sbin/dovecot", "--version"))[:2]))
+    return (DOVECOT_2_4 if version >= (2, 4) else DOVECOT_2_3).format(room=room)
 
 
 @contextmanager
@@ -70,7 +97,7 @@ def mail_room(folder: Path) -> Iterator[dict[str, str]]:
         file.truncate(64 << 20)
     sh("mkfs.ext4", "-q", "-F", image)
     (folder / "main.cf").write_text(MAIN_CF.format(room=folder))
-    (folder / "dovecot.conf").write_text(DOVECOT.format(room=folder))
+    (folder / "dovecot.conf").write_text(dovecot_configuration(folder))
     (folder / "password").write_text("secret\n")
     with loop_device(image) as device:
         path = f"{ROOT}:{Path(__file__).parent}"

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import dovecot24_program
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -46,6 +47,17 @@ def test_only_a_closed_set_of_settings_leaves_the_machine(programs_in: Path) -> 
     postfix, dovecot = programs.postfix(()), programs.dovecot(())
     assert postfix == ProgramFacts(settings={"myhostname": "mx.example.org"})
     assert dovecot == ProgramFacts(settings={"shutdown_clients": "yes"})
+
+
+def test_dovecot_2_4_is_understood(programs_in: Path) -> None:
+    """It says other names, its certificate in a block, and its lists only when they are asked for by name."""
+    dovecot24_program.install(programs_in, "pair")
+    settings = programs.dovecot(()).settings  # type: ignore[union-attr]
+    assert settings["mail_path"] == "/srv/mail/box/%{user | domain}/%{user | username}"
+    assert settings["listen"] == "* ::" and settings["base_dir"] == "/run/dovecot"
+    assert settings["ssl_server_cert_file"] == "/etc/ssl/mail.pem"
+    assert settings["dovecot_version"] == "2.4.1-4"
+    assert certificates.configured(None, ProgramFacts(settings=settings))["IMAP"].path == "/etc/ssl/mail.pem"
 
 
 def test_programs_that_are_missing_fail_or_hang(programs_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:

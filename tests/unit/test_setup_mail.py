@@ -182,3 +182,13 @@ def test_without_the_programs_it_says_so(machine: Programs, monkeypatch: pytest.
     monkeypatch.setattr(Machine, "has", lambda self, program: False)
     plan = proposed(machine)
     assert plan.empty and [line.split()[0] for line in plan.by_hand] == ["Postfix", "Dovecot"]
+
+
+def test_an_inbox_that_lies_elsewhere_comes_along(machine: Programs) -> None:
+    conf = machine.root / "etc/dovecot/dovecot.conf"
+    conf.write_text("protocols = imap\nmail_location = mbox:/srv/mail/%d/%n:LAYOUT=fs:INBOX=/var/mail/%u\n")
+    change = next(change for change in proposed(machine).changes if change.path == conf)
+    assert "+mail_location = mbox:/srv/mail/%d/%n:LAYOUT=fs" in change.diff().splitlines()
+    assert conf.write_text("protocols = imap\nmail_location = /home/%u/Maildir\n")
+    change = next(change for change in proposed(machine).changes if change.path == conf)
+    assert "+mail_location = maildir:/srv/mail/box/%u" in change.diff().splitlines()

@@ -89,6 +89,12 @@ def test_a_failure_lets_the_disk_go(bench: Bench) -> None:
     assert bench.ran[-1][0] == "umount"
 
 
+def test_the_owner_of_the_mailboxes_in_the_language_of_dovecot_2_4(bench: Bench) -> None:
+    said = (Path(__file__).parent / "dovecot24/pair-n.txt").read_text().replace("vmail", "no-such-user")
+    bench.said[("doveconf",)] = (0, said)
+    assert storage.mail_user(bench) == "daemon"
+
+
 def test_nobody_owns_the_mailboxes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.said[("doveconf",)] = (0, "protocols = imap\n")
     monkeypatch.setattr(storage, "USERS", ("nobody-of-that-name",))
