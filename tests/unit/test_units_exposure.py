@@ -9,7 +9,14 @@ import pytest
 
 UNITS = Path(__file__).resolve().parents[2] / "systemd"
 # The agents' must be able to do what agents do; its figure is here so that it cannot grow unseen.
-EXPOSURE_MAX = {"hamaild": 1.5, "hamail-executor": 4.0, "hamail-agents": 6.0, "hamail-issuer": 1.3, "hamail-renew": 1.7, "hamail-metrics": 1.0}
+EXPOSURE_MAX = {
+    "hamaild": 1.5,
+    "hamail-executor": 4.0,
+    "hamail-agents": 6.0,
+    "hamail-issuer": 1.3,
+    "hamail-renew": 1.7,
+    "hamail-metrics": 1.0,
+}
 
 pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
