@@ -182,8 +182,12 @@ def test_a_used_token_is_no_way_back(room: Room) -> None:
     from hamail.pki.request import new_request
     from tests.unit.enrol_kit import join
 
-    token, request = room.token(node="n2"), new_request("mail", "n2")[1]
-    join(token, "n2", request=request)
-    assert run("pki", "revoke", "n2", *OPTIONS, "--yes", "--force").exit_code == 0
+    for_n2, for_any = room.token(node="n2"), room.token(witness=True)
+    request = new_request("mail", "n3")[1]
+    join(for_any, "n3", witness=True, request=request)
+    for node in ("n2", "n3"):
+        assert run("pki", "revoke", node, *OPTIONS, "--yes", "--force").exit_code == 0
     with pytest.raises(AskError, match="not open"):
-        join(token, "n2", request=request)
+        join(for_any, "n3", witness=True, request=request)
+    with pytest.raises(AskError, match="not open"):
+        join(for_n2, "n2")

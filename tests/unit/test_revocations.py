@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 from transport_kit import HOSTS, Node, message, until
 
 from hamail.daemon.revocations import KEPT, Revocations
@@ -17,7 +19,7 @@ from hamail.pki.authority import load_authority, new_key, private_pem, public_pe
 from hamail.pki.files import write
 from hamail.pki.keep import Keep, Phase, Standing
 from hamail.pki.revocations import NODES_MAX, STATEMENT_BYTES_MAX, merged, statement, statements
-from hamail.transport import Certificates
+from hamail.transport import Certificates, Identity
 
 PORTS = {"n1": 17481, "n2": 17481, "n3": 17481}
 SAID = "the certificate of n2 was revoked"
@@ -93,9 +95,12 @@ async def test_links_end_everywhere_although_one_node_only_was_told(keep: Keep, 
     async with cluster(tmp_path) as members:
         n1, n2, n3 = (members[name] for name in HOSTS)
         keep.revoke("n2", "stolen")
-        write(tmp_path / "n1" / "ca.pem", keep.bundle().encode(), 0o644)
-        await until(lambda: n1.cut("n2") and n3.cut("n2"))
-        await asyncio.sleep(0.6)  # n2 dials again and again
+        with capture_logs() as logs:
+            write(tmp_path / "n1" / "ca.pem", keep.bundle().encode(), 0o644)
+            await until(lambda: n1.cut("n2") and n3.cut("n2"))
+            await asyncio.sleep(0.6)  # n2 dials again and again
+        refused = [line for line in logs if line["event"] == "connection refused" and line["reason"] == SAID]
+        assert 0 < len(refused) <= 2, "one line of each node"
         assert n1.cut("n2") and n3.cut("n2") and n1.node.up("n3") and n3.node.up("n1")
         assert n1.link("n2").why == SAID and SAID in n2.link("n1").why
         assert not n2.node.transport.send("n3", message(1)) and not n3.node.received
@@ -181,6 +186,25 @@ async def test_an_older_statement_takes_nothing_back(keep: Keep, tmp_path: Path)
         assert set(n3.revocations.below) == {"n1", "n2"}, "also when root's file does not know of it"
 
 
+async def test_what_a_former_authority_has_revoked_stays_so_while_hamaild_runs(keep: Keep, tmp_path: Path) -> None:
+    keep.revoke("n2", "stolen")
+    create_authority(tmp_path / "next", "mail")
+    async with Member(tmp_path, "n3") as n3:
+        n3.revocations.hear(Revoked(statement=keep.state.statement))
+        write(tmp_path / "n3" / "ca.pem", (tmp_path / "next" / "ca.pem").read_bytes(), 0o644)
+        await until(lambda: not n3.revocations._said)
+        second = statement(load_authority(tmp_path / "next"), {"n1": 5})
+        n3.revocations.hear(Revoked(statement=second))
+        assert set(n3.revocations.below) == {"n1", "n2"}
+
+
+async def test_the_number_itself_counts_again(keep: Keep, tmp_path: Path) -> None:
+    async with Member(tmp_path, "n3") as n3:
+        n3.node.transport.revoke({"n2": 7})
+        revoked = [n3.node.transport._revoked(Identity("mail", "n2", "", number)) for number in (0, 6, 7, 8)]
+        assert revoked == [True, True, False, False]
+
+
 # The authority's side
 
 
@@ -239,7 +263,25 @@ def test_the_list_is_bounded(keep: Keep) -> None:
     authority = keep.authority()
     full = statement(authority, {f"n{n:031d}": (1 << 40) - 1 for n in range(NODES_MAX)})
     assert len(full) <= STATEMENT_BYTES_MAX and len(statements(full, "mail", keep.bundle())) == 1
-    assert merged([{"a": 1, "b": 5}, {"a": 3}]) == {"a": 3, "b": 5}
+    assert merged([{"a": 1, "b": 5}, {"a": 3, "b": 4}]) == {"a": 3, "b": 5}
+
+
+def test_a_clock_that_stands_still(tmp_path: Path) -> None:
+    keep = Keep(tmp_path / "keep", lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    keep.create("mail")
+    for _ in range(3):
+        first = keep.certify("n2", new_key().public_key(), days=9).serial_number
+        keep.revoke("n2", "stolen")
+        assert keep.shown("n2", first, "h") is Standing.REVOKED
+        again = keep.certify("n2", new_key().public_key(), days=9).serial_number
+        assert keep.shown("n2", again, "h") is Standing.GOOD
+
+
+def test_a_statement_about_another_cluster(tmp_path: Path) -> None:
+    create_authority(tmp_path / "post", "post")
+    said = statement(load_authority(tmp_path / "post"), {"n1": 9})
+    trusted = (tmp_path / "post" / "ca.pem").read_text()
+    assert statements(said, "post", trusted) and not statements(said, "mail", trusted)
 
 
 def test_serials() -> None:
