@@ -20,6 +20,8 @@ from hamail.pki.files import write
 from hamail.pki.keep import Keep, Phase, Standing
 from hamail.pki.revocations import NODES_MAX, STATEMENT_BYTES_MAX, merged, statement, statements
 from hamail.transport import Certificates, Identity
+from hamail.transport.certificates import server_context
+from hamail.transport.channel import Channel
 
 PORTS = {"n1": 17481, "n2": 17481, "n3": 17481}
 SAID = "the certificate of n2 was revoked"
@@ -205,6 +207,18 @@ async def test_the_number_itself_counts_again(keep: Keep, tmp_path: Path) -> Non
         assert revoked == [True, True, False, False]
 
 
+async def test_a_link_that_is_being_made_meanwhile(keep: Keep, tmp_path: Path) -> None:
+    """It has shown its certificate, and has not welcomed us yet."""
+    theirs = server_context(Certificates.of(tmp_path / "n2"))
+    silent = await asyncio.start_server(lambda *_: asyncio.sleep(9), HOSTS["n2"], PORTS["n2"], ssl=theirs)
+    async with silent, Member(tmp_path, "n1") as n1:
+        dialer = n1.node.transport._dialers["n2"]
+        await until(lambda: isinstance(dialer._attempt, Channel) and dialer._attempt.ready)
+        attempt = dialer._attempt
+        n1.node.transport.revoke({"n2": 1 << 39})
+        assert attempt.closed and dialer.why == SAID
+
+
 # The authority's side
 
 
@@ -269,10 +283,13 @@ def test_the_list_is_bounded(keep: Keep) -> None:
 def test_a_clock_that_stands_still(tmp_path: Path) -> None:
     keep = Keep(tmp_path / "keep", lambda: datetime(2026, 1, 1, tzinfo=UTC))
     keep.create("mail")
+    keep.revoke("n2", "stolen")
     for _ in range(3):
         first = keep.certify("n2", new_key().public_key(), days=9).serial_number
+        assert keep.shown("n2", first, "h") is Standing.GOOD
         keep.revoke("n2", "stolen")
         assert keep.shown("n2", first, "h") is Standing.REVOKED
+        assert keep.shown("n1", first, "h") is Standing.GOOD, "only the node that it is about"
         again = keep.certify("n2", new_key().public_key(), days=9).serial_number
         assert keep.shown("n2", again, "h") is Standing.GOOD
 
