@@ -38,16 +38,28 @@ def availability(app: App, files: tuple[Path, ...], objective: str | None) -> No
     """
     from hamail.probe.budget import count
 
-    planned, percent, known = _from_cluster(app)
+    planned, percent, known, since_ms = _from_cluster(app)
     if objective is not None:
         percent = _percent(app, objective)
     account = count(itertools.chain.from_iterable(_lines(app, file) for file in files), planned)
     if not account.observed_ms:
         app.end(Exit.REFUSED, "no probe has looked at anything in these files", [f"{f}: no tally in it" for f in files])
+    forgotten = _forgotten(since_ms) if account.from_ms < since_ms else ""
     if app.json:
-        app.emit({"schema": JSON_SCHEMA, **as_json(account, percent, known)})
+        body = as_json(account, percent, known)
+        app.emit({"schema": JSON_SCHEMA, **body, "note": known or forgotten})
         return
     _tell(app, account, percent, known)
+    if forgotten:
+        app.say(forgotten, "yellow")
+
+
+def _forgotten(since_ms: int) -> str:
+    from hamail.cli.words import moment
+
+    return (
+        f"the cluster remembers moves since {moment(since_ms)} only: what was planned before that counts as unplanned"
+    )
 
 
 def _percent(app: App, text: str) -> str:
@@ -74,15 +86,16 @@ def _lines(app: App, file: Path) -> "Iterator[AnyLine]":
         app.end(Exit.USAGE, f"this is no file of hamailctl probe: {error}")
 
 
-def _from_cluster(app: App) -> "tuple[tuple[Planned, ...], str, str]":
-    """Moves on purpose, the objective, and why they are not known."""
+def _from_cluster(app: App) -> "tuple[tuple[Planned, ...], str, str, int]":
+    """Moves on purpose, the objective, why they are not known, and since when they are (0: always)."""
     from hamail.control.client import ControlError
+    from hamail.model.state import MOVES_KEPT
     from hamail.probe.budget import Planned
 
     try:
         state = app.client.state()
     except ControlError as error:
-        return (), DEFAULT_PERCENT, f"planned and unplanned cannot be told apart: {error.error}"
+        return (), DEFAULT_PERCENT, f"planned and unplanned cannot be told apart: {error.error}", 0
     found = [
         Planned(
             min([m.started_at_ms, *m.stamps.values()]) - MARGIN_MS,
@@ -93,7 +106,8 @@ def _from_cluster(app: App) -> "tuple[tuple[Planned, ...], str, str]":
         if m.trigger.value in ON_PURPOSE
     ]
     found += [Planned(d.at_ms - MARGIN_MS, d.at_ms + (d.rto_ms or 0) + 60_000, f"drill {d.name}") for d in state.drills]
-    return tuple(found), state.spec.objectives.availability or DEFAULT_PERCENT, ""
+    since_ms = state.moves[0].started_at_ms if len(state.moves) >= MOVES_KEPT else 0
+    return tuple(found), state.spec.objectives.availability or DEFAULT_PERCENT, "", since_ms
 
 
 def as_json(account: "Account", percent: str, known: str) -> dict[str, object]:

@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
+from control_fake import FakeBackend, serving
 
 from hamail.cli.main import cli
+from hamail.model.state import MOVES_KEPT
 from hamail.probe import records as r
 from hamail.probe.budget import DAY_MS, Planned, allowed_ms, count
 from hamail.probe.records import Writer
@@ -86,6 +89,22 @@ def test_the_command(tmp_path: Path) -> None:
     assert "cannot be told apart" in told["note"] and told["planned_ms"] is None
     shown = run(tmp_path, [start(), tally(0, DAY_MS), out(1000, 601_000)])
     assert "spent" in shown.output and "99.999 %" in shown.output
+
+
+def test_what_was_planned_and_is_forgotten_is_said(tmp_path: Path) -> None:
+    backend = FakeBackend()
+    oldest = msgspec.structs.replace(backend.st.moves[0], started_at_ms=5 * DAY_MS)
+    file, path = tmp_path / "p.jsonl", tmp_path / "c.sock"
+    with file.open("wb") as stream:
+        for line in (start(), tally(0, 10 * DAY_MS), out(1000, 61_000)):
+            Writer(stream).write(line)
+    said = []
+    with serving(backend, path):
+        for kept in (MOVES_KEPT, MOVES_KEPT - 1):
+            backend.st = msgspec.structs.replace(backend.st, moves=(oldest,) * kept)
+            words = ["--socket", str(path), "availability", str(file), "--json"]
+            said.append(json.loads(CliRunner().invoke(cli, words).output)["note"])
+    assert "remembers moves since 1970-01-06" in said[0] and said[1] == ""
 
 
 @pytest.mark.parametrize(
