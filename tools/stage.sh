@@ -103,8 +103,10 @@ done
 
 units=$dest/usr/lib/systemd/system
 install -D -m 0644 -t "$units" "$data"/systemd/*.service "$data"/systemd/*.socket "$data"/systemd/*.timer
-# Debian's unit of Postfix starts and stops faster with it, and does the same; see the comments in the file.
-install -D -m 0644 -t "$units/postfix@-.service.d" "$data/systemd/postfix@-.service.d/hamail.conf"
+# Debian's units of Postfix start and stop faster with these, and do the same; see the comments in the files.
+for unit in postfix.service postfix@-.service; do
+    install -D -m 0644 -t "$units/$unit.d" "$data/systemd/$unit.d/hamail.conf"
+done
 install -D -m 0644 "$data/systemd/sysusers.conf" "$dest/usr/lib/sysusers.d/hamail.conf"
 install -D -m 0644 "$data/systemd/tmpfiles.conf" "$dest/usr/lib/tmpfiles.d/hamail.conf"
 for folder in . prometheus grafana; do

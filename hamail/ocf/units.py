@@ -12,7 +12,7 @@ from hamail.ocf.process import Process, boottime_s, find
 
 BOOTED = Path("/run/systemd/system")
 CGROUP_ROOTS = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
-PROPERTIES = "LoadState,ActiveState,SubState,MainPID,ControlGroup,Result,Restart,UnitFileState,StatusErrno,LoadError"
+PROPERTIES = "LoadState,ActiveState,SubState,MainPID,ControlGroup,Result,Restart,UnitFileState,Type"
 CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/root"}
 SHOW_TIMEOUT_S = 10.0
 SETTLE_POLL_S = 0.01
@@ -41,6 +41,7 @@ class UnitState:
     result: str
     restart: str
     enabled: str
+    kind: str  # of a service: forking, oneshot, …
 
     @property
     def down(self) -> bool:
@@ -92,6 +93,7 @@ def show(unit: str) -> UnitState:
         result=values.get("Result", ""),
         restart=values.get("Restart", "no"),
         enabled=values.get("UnitFileState", ""),
+        kind=values.get("Type", ""),
     )
 
 

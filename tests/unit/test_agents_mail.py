@@ -2,12 +2,16 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from agents_mail_room import inside, mail_room
 from agents_support import call, load, need, open_folder
+
+from hamail.ocf.codes import Code, Failure
 
 pytestmark = pytest.mark.root
 
@@ -119,3 +123,63 @@ def test_bad_paths_are_refused(name: str, parameter: str) -> None:
 def test_unreadable_configurations_are_named(tmp_path: Path) -> None:
     assert str(tmp_path) in call(load("postfix"), "validate-all", config_dir=str(tmp_path)).reason
     assert str(tmp_path) in call(load("dovecot"), "validate-all", config_file=f"{tmp_path}/none").reason
+
+
+def ask(agent: ModuleType, monkeypatch: pytest.MonkeyPatch, question: Callable[[object], object], **given: str) -> None:
+    """Put a question to the agent from within one of its actions."""
+
+    def action(call: object) -> None:
+        question(call)
+        raise Failure(Code.GENERIC, "asked")
+
+    monkeypatch.setattr(agent, "settings_of", action)
+    assert call(agent, "validate-all", **given).reason == "asked"
+
+
+STATES = {  # load state and type of postfix.service; load state of postfix@-.service
+    "Debian 12": ("loaded", "oneshot", "loaded", "postfix@-.service"),
+    "Debian 13": ("loaded", "forking", "loaded", "postfix.service"),
+    "one unit only": ("loaded", "forking", "not-found", "postfix.service"),
+    "none": ("not-found", "", "not-found", ""),
+}
+
+
+@pytest.mark.parametrize("system", STATES)
+def test_postfix_is_run_by_the_unit_that_runs_it(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian 12: postfix.service is an empty roof. Debian 13: postfix@-.service is there, and refuses to start."""
+    load_state, kind, instance, wanted = STATES[system]
+    agent, seen = load("postfix"), []
+
+    def show(unit: str) -> SimpleNamespace:
+        return SimpleNamespace(load=load_state if unit == "postfix.service" else instance, kind=kind)
+
+    monkeypatch.setattr(agent.units, "systemd_runs", lambda: True)
+    monkeypatch.setattr(agent.units, "show", show)
+    ask(agent, monkeypatch, lambda given: seen.append(agent.unit_of(given)))
+    assert seen == [wanted]
+
+
+def test_a_chroot_of_debian_13_is_current_when_it_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, answers = load("postfix"), []
+    queue, folder = tmp_path / "queue", tmp_path / "postfix"
+    (queue / "etc").mkdir(parents=True)
+    folder.mkdir()
+    (folder / "main.cf").write_text("")
+    monkeypatch.setattr(agent, "CHROOT_FILES", ("hosts", "no-such-file"))
+    monkeypatch.setattr(agent, "LIBRARIES_OF_13", "no-such-library")
+    settings = agent.Settings(str(queue), "", "", "", "", unit="postfix.service")
+
+    def current() -> bool:
+        look = partial(agent.chroot_is_current, settings=settings)
+        ask(agent, monkeypatch, lambda given: answers.append(look(given)), config_dir=str(folder))
+        return answers[-1]
+
+    assert not current(), "no copy yet"
+    (queue / "etc/hosts").write_bytes(Path("/etc/hosts").read_bytes())
+    assert current() is not Path("/etc/default/postfix").exists()
+    (queue / "etc/no-such-file").touch()
+    assert not current(), "Debian would remove it"
+    (queue / "etc/no-such-file").unlink()
+    (queue / "lib").mkdir()
+    (queue / "lib/libnss_files.so.2").touch()
+    assert not current(), "of an older release"

@@ -29,6 +29,7 @@ EXPECTED = {
     "usr/lib/hamail/pyvenv.cfg",
     *(f"usr/lib/ocf/resource.d/hamail/{agent}" for agent in AGENTS),
     *(f"usr/lib/systemd/system/{unit.name}" for unit in (ROOT / "systemd").iterdir() if unit.suffix in KINDS),
+    "usr/lib/systemd/system/postfix.service.d/hamail.conf",
     "usr/lib/systemd/system/postfix@-.service.d/hamail.conf",
     "usr/lib/sysusers.d/hamail.conf",
     "usr/lib/tmpfiles.d/hamail.conf",
