@@ -46,6 +46,7 @@ class Sandbox:
         self.off = {n for n in self.state.spec.nodes if self._heard(n).suspected}
         self._silent_since_ms = {n: -self._heard(n).silent_ms for n in self.off}
         self._cut = {frozenset((situation.node, n)) for n in self.state.spec.nodes if self._deaf_to(n)}
+        self._cut |= {frozenset((by, n)) for n in self.state.spec.nodes for by in self._heard(n).accusers if by != n}
         self._agenda: list[tuple[int, int, Act]] = []
         self._number = 0
         self._released: dict[tuple[GroupName, Epoch], tuple[NodeName, ...]] = {}

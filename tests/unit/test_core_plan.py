@@ -171,6 +171,21 @@ def test_one_failure_away():
     assert not next(iter(risks.values())).continues, "the worst first"
 
 
+def test_a_link_between_two_others_that_is_down_now_is_down_in_the_plan():
+    world = running()
+    world.network.cut("n1", "n2")
+    world.run_ms(3000)
+    seen = situation(world)
+    assert not foretold(seen).steps, "n3 hears both: nothing moves"
+    told = foretold(seen, "node-down=n3").groups[0]
+    assert told.service is Service.DOWN, "neither of the others hears a majority then"
+    worst = plan.risks(seen)[0]
+    assert (worst.supposed, worst.continues) == (("node-down=n3",), False)
+    strike(world, "node-down=n3")
+    world.run_ms(SETTLED_MS)
+    assert world.active_on("mail") is None
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
