@@ -112,16 +112,22 @@ def stays(
 def held_back(state: ClusterState, group: GroupName, node: NodeName, at_ms: int) -> str:
     """Why a group that a failure has brought down waits before it goes to `node`; empty when it does not.
 
-    Only where it bounces: its failovers are used up, and this node has failed it not long ago.
+    Only where it bounces: its failovers are used up, and what has brought it down now has done so on this node, too,
+    not long ago. Another cause does not travel with the group: to wait would be an outage that helps nobody.
     """
     spec, g = state.spec.groups[group], state.group(group)
     if g.owner is not None or g.pardoned or g.trigger not in BY_FAILURE - {Trigger.SERVICE_FAILED}:
         return ""  # before a failed service moves it, its owner has waited as long as the policy wants (`stays`)
-    failure, full = failed_there(spec, g, node, at_ms), used_up(spec, g, at_ms)
+    failure, full = failed_there(spec, g, node, at_ms, _cause(g)), used_up(spec, g, at_ms)
     if failure is None or full is None:
         return ""
     what = f"{failure.resource} failed there" if failure.resource else "it was itself lost"
     return f"{what} {about(at_ms - failure.at_ms)} ago, and {words(group, full)}; hamailctl clear {group} forgets that"
+
+
+def _cause(g: GroupState) -> ResourceName:
+    """What has brought it down last: the resource, or "" for the node itself."""
+    return g.failures[-1].resource if g.failures and g.trigger is not Trigger.LEASE_LOST else ""
 
 
 def excess(spec: GroupSpec, g: GroupState, at_ms: int) -> int:

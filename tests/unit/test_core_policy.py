@@ -114,6 +114,10 @@ def test_a_group_that_bounces_waits_and_one_that_does_not_goes_on():
     bounced = with_group(state, trigger=Trigger.NODE_LOST, failovers=(0,), failures=(Failure(at_ms=0, node="n2"),))
     assert "it was itself lost" in placement.refusal(bounced, facts(), "mail", "n2")
     assert placement.choose(bounced, facts(), "mail") == "n1", "who has not failed it is no bounce"
+    another = replace(bounced.group("mail").failures[0], resource="postfix")
+    lost = Failure(at_ms=1, node="n1")
+    otherwise = with_group(bounced, failures=(another, lost))
+    assert placement.refusal(otherwise, facts(), "mail", "n2") == "", "another cause"
     for pardon in ({"pardoned": True}, {"trigger": Trigger.CLEARED}, {"trigger": Trigger.SWITCHOVER}):
         assert placement.refusal(with_group(bounced, **pardon), facts(), "mail", "n2") == ""
 
