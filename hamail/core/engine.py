@@ -235,7 +235,7 @@ class Engine:
                 alive=beat is not None and name not in missed,
                 suspected=membership.enough(m, accusers),
                 accusers=accusers,
-                silent_ms=membership.silent_ms(m, name, now),
+                silent_ms=membership.unheard_ms(m, name, now),
                 ready=beat is not None and beat.ready,
                 detail=record.clip(beat.detail, DETAIL_CHARS_MAX) if beat else "never heard since this node started",
                 watchdog_armed=beat is not None and beat.watchdog_armed,

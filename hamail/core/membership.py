@@ -18,7 +18,8 @@ MS = 1_000_000
 class Peer(Struct, frozen=True, kw_only=True):
     """What this node knows of another one from its heartbeats."""
 
-    heard_ns: int  # when the last heartbeat came, or when this node began to listen
+    heard_ns: int  # when the last heartbeat came, or when this node began to listen (anew)
+    spoke_ns: int  # the same, but listening anew leaves it: for how long it has truly been silent
     heartbeat: Heartbeat | None = None  # None: never heard
     excused_until_ns: int = 0  # announced that it would be away until then
 
@@ -31,7 +32,7 @@ class Membership(Struct, frozen=True, kw_only=True):
 
 
 def begin(me: NodeName, voters: tuple[NodeName, ...], now_ns: int) -> Membership:
-    peers = {n: Peer(heard_ns=now_ns) for n in voters if n != me}
+    peers = {n: Peer(heard_ns=now_ns, spoke_ns=now_ns) for n in voters if n != me}
     return Membership(me=me, began_ns=now_ns, ticked_ns=now_ns, peers=peers)
 
 
@@ -40,7 +41,7 @@ def hear(m: Membership, sender: NodeName, beat: Heartbeat, now_ns: int) -> Membe
     if sender not in m.peers:
         return m
     excused = now_ns + beat.restarting_ms * MS if beat.restarting_ms else 0
-    peer = Peer(heard_ns=now_ns, heartbeat=beat, excused_until_ns=excused)
+    peer = Peer(heard_ns=now_ns, spoke_ns=now_ns, heartbeat=beat, excused_until_ns=excused)
     return msgspec.structs.replace(m, peers={**m.peers, sender: peer})
 
 
@@ -56,15 +57,25 @@ def tick(m: Membership, now_ns: int, t: Timings) -> Membership:
     m = msgspec.structs.replace(m, ticked_ns=now_ns)
     if stalled_ns <= 0:
         return m
+
+    def later(at_ns: int) -> int:
+        return min(now_ns, at_ns + stalled_ns)
+
     peers = {
-        name: msgspec.structs.replace(p, heard_ns=min(now_ns, p.heard_ns + stalled_ns)) for name, p in m.peers.items()
+        name: msgspec.structs.replace(p, heard_ns=later(p.heard_ns), spoke_ns=later(p.spoke_ns))
+        for name, p in m.peers.items()
     }
     return msgspec.structs.replace(m, peers=peers)
 
 
 def silent_ms(m: Membership, node: NodeName, now_ns: int) -> int:
-    """For how long this node has not heard `node`."""
+    """For how long this node has not heard `node`, counted from when it began to listen anew: what it is missed for."""
     return 0 if node == m.me else max(0, now_ns - m.peers[node].heard_ns) // MS
+
+
+def unheard_ms(m: Membership, node: NodeName, now_ns: int) -> int:
+    """For how long it has truly said nothing, also while that was allowed: for people, and as part of an outage."""
+    return 0 if node == m.me else max(0, now_ns - m.peers[node].spoke_ns) // MS
 
 
 def missed(m: Membership, node: NodeName, now_ns: int, t: Timings) -> bool:

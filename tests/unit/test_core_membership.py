@@ -106,6 +106,8 @@ def test_silence_that_was_allowed_counts_for_nothing_and_what_follows_does():
     m = membership.hear(m, "n2", beat({"n1": 0}), at(5000))
     assert not membership.suspected(m, "n1", at(5500), T)
     assert membership.missed(m, "n1", at(6000), T)
+    assert membership.silent_ms(m, "n1", at(6000)) == 1000
+    assert membership.unheard_ms(m, "n1", at(6000)) == 6000, "how long an outage was is told as it was"
 
 
 def test_nobody_misses_itself_and_a_majority_of_the_others_may():
