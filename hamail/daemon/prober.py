@@ -9,6 +9,7 @@ import contextlib
 
 from hamail.daemon.shell import Shell, wall_ms
 from hamail.model.commands import Annotate
+from hamail.model.ids import NodeName
 from hamail.model.spec import GroupSpec
 from hamail.model.state import Phase, Stamp
 
@@ -29,6 +30,11 @@ def doors(spec: GroupSpec) -> tuple[tuple[str, int, bytes], ...]:
     ]
     services = [WELL_KNOWN[t] for r in spec.resources if (t := r.agent.partition(":")[2]) in WELL_KNOWN]
     return tuple((address, port, banner) for address in addresses[:1] for port, banner in services)
+
+
+def asks(me: NodeName, owner: NodeName | None, leader: NodeName | None) -> bool:
+    """One outside the owner: the leader; where the owner leads, all others. The answer that is told first counts."""
+    return me != owner and leader in (me, owner)
 
 
 class Prober:
@@ -57,7 +63,7 @@ class Prober:
                 if g.phase is not Phase.ACTIVE or self._seen.get(name) == g.epoch:
                     continue
                 self._seen[name] = g.epoch
-                if engine.leading and g.owner != engine.me and name in engine.state.spec.groups:
+                if asks(engine.me, g.owner, self._shell.health().leader) and name in engine.state.spec.groups:
                     task = asyncio.get_running_loop().create_task(self._first_answer(name, g.epoch))
                     self._probes.add(task)
                     task.add_done_callback(self._probes.discard)

@@ -35,6 +35,7 @@ def test_power_cut(world: World) -> None:
     assert (move["source"], move["target"], move["trigger"], move["result"]) == (active, standby, "node lost", "done")
     world.until_told(f"{active} is off: .*(fenced.*pdu|pdu.*fenced)")
     told.came_true(world)
+    world.until(lambda: "first answer" in world.moves()[-1]["stamps"], 5, "the history has the first answer, too")
     timeline = world.ctl(standby, f"history {move['id']}").stdout
     for point in ("detected", "decided", "fenced", "storage", "services", "address", "first answer"):
         assert point in timeline

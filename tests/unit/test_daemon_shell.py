@@ -6,6 +6,7 @@ from hamail.consensus.port import ConsensusHealth
 from hamail.core.effects import SaveBarred, Send
 from hamail.core.engine import Engine
 from hamail.daemon.barred import BarredError, BarredFile
+from hamail.daemon.prober import asks
 from hamail.daemon.shell import Shell
 from hamail.model.messages import LeaseAnswer, ReleaseAnswer
 from hamail.simulation.spec import cluster
@@ -101,3 +102,9 @@ def test_nothing_follows_a_failed_barrier(tmp_path: Path):
     finish(BarredError("the disk is full"))
     assert shell.links.sent == []
     assert shell.engine.problem == "the disk is full"
+
+
+def test_somebody_outside_the_owner_asks_for_the_first_answer_whoever_leads():
+    for leader in ("n1", "n2", "n3"):
+        asking = [me for me in ("n1", "n2", "n3") if asks(me, "n2", leader)]
+        assert asking == (["n1", "n3"] if leader == "n2" else [leader])
