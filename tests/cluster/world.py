@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hamail.control.client import ControlClient
+from hamail.model.situation import Situation
+from tests.cluster import timed
 from tests.cluster.ask import SOCKET, NoAnswer, ask
 from tests.lab import instruments, mail
 from tests.lab.cluster import MAIL_NODES, NODES, WITNESS
@@ -43,6 +45,8 @@ class World:
         self.began_ns = 0
         self.began_at = 0.0  # wall clock
         self.last_event = 0
+        self.promised: dict[int, int] = {}  # move -> what `hamailctl plan` said it takes at most, in milliseconds
+        self.before: Situation | None = None  # all that a plan would have been made from when the test began
         self.forgiven: list[tuple[int, int]] = []  # times in which a test itself made two nodes hold something
 
     # Life
@@ -66,6 +70,9 @@ class World:
         self.ctl("n1", "clear mail")  # what an earlier test did to it is nobody's fault
         self.began_ns, self.began_at = time.monotonic_ns(), time.time()
         self.last_event = max((e["index"] for e in self.ask("events?after=0")["events"]), default=0)
+        self.lab.struck.clear()
+        self.promised.clear()
+        self.before = self.client(WITNESS).situation()
 
     def end(self) -> None:
         """A test ends: all faults are taken back, the cluster must recover by itself, and never were two active."""
@@ -73,7 +80,9 @@ class World:
         try:
             self.wait_healthy(RECOVERED_S)
         finally:
-            self.check_evidence(self.began_ns)
+            evidence = self.check_evidence(self.began_ns)
+        for line in timed.check(timed.read(self.moves()), evidence, self.lab.struck, self.before, self.promised):
+            print(line)
 
     def check_evidence(self, start_ns: int) -> Evidence:
         evidence = self.evidence()

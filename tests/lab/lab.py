@@ -59,6 +59,7 @@ class Lab:
         self.folder = top_folder() / "labs" / name
         self.image = self.folder / "lun.img"
         self.pdu_password_file = self.folder / "pdu.password"
+        self.struck: dict[str, int] = {}  # node -> when it was last taken from its clients (CLOCK_MONOTONIC); "pdu"
         self._bind(self._state().get("number", 0))
 
     def _bind(self, number: int) -> None:
@@ -219,11 +220,17 @@ class Lab:
 
     @pdu_mode.setter
     def pdu_mode(self, mode: pdu.Mode | str) -> None:
+        if pdu.Mode(mode) is not pdu.Mode.OK:
+            self._strikes("pdu")
         self._save(pdu_mode=pdu.Mode(mode))
 
     # Power and stalls
 
+    def _strikes(self, what: str) -> None:
+        self.struck[what] = time.monotonic_ns()
+
     def cut(self, node: str) -> None:
+        self._strikes(node)
         self.nodes[node].cut()
 
     def on(self, node: str) -> None:
@@ -234,6 +241,7 @@ class Lab:
             list(pool.map(Node.on, self.nodes.values()))
 
     def freeze(self, node: str, pause_watchdog: bool = False) -> None:
+        self._strikes(node)
         self.nodes[node].freeze(pause_watchdog)
 
     def thaw(self, node: str) -> None:
@@ -251,6 +259,7 @@ class Lab:
 
     def isolate(self, node: str) -> None:
         """From everyone, client and PDU included, without carrier loss."""
+        self._strikes(node)
         self.switch.isolate(node)
 
     def heal(self) -> None:
