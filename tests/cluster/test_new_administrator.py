@@ -113,6 +113,7 @@ def test_from_three_bare_machines_to_a_takeover(machines: Lab) -> None:
     assert took_s < TEN_MINUTES_S
 
     renewed_under_mail(lab)
+    stolen_and_replaced(lab)
 
 
 def renewed_under_mail(lab: Lab) -> None:
@@ -134,6 +135,19 @@ def renewed_under_mail(lab: Lab) -> None:
     nodes["n1"].run("systemctl restart hamaild")  # what is on the disk is good for a start as well
     lab.wait_healthy(HEALTHY_S)
     assert lab.status("n2")["groups"][0]["epoch"] == epoch
+
+
+def stolen_and_replaced(lab: Lab) -> None:
+    """The active server is stolen: it loses mail, is fenced, and its key is worth nothing; a token brings it back."""
+    nodes = lab.nodes
+    told = json.loads(nodes["n1"].run("hamailctl pki revoke n2 --reason stolen --yes --force --json").stdout)
+    assert told["cut_off"]
+    wait(lambda: lab.active() == "n1", FLOWS_S, "n1 has taken over from the one that was revoked")
+    lab.on("n2")
+    token = json.loads(nodes["n1"].run("hamailctl token create --node n2 --json").stdout)["token"]
+    nodes["n2"].run("hamailctl pki renew --token -", input=token)
+    lab.wait_healthy(HEALTHY_S)
+    assert lab.active() == "n1"
 
 
 def wait(condition, seconds: float, what: str) -> None:
