@@ -140,7 +140,8 @@ class Daemon:
         if now_s - self._alive_at_s >= ALIVE_EVERY_S:
             self._alive_at_s = now_s
             self.notifier.send("WATCHDOG=1")
-            self.backend.status()  # notes since when what is pending
+            # Notes since when what is pending. Not in here: a fault in what is only told would end the ticks.
+            asyncio.get_running_loop().call_soon(self.backend.status)
 
     def _transport(self, node: "NodeConfig", spec: ClusterSpec) -> Transport:
         me = spec.nodes[node.node]

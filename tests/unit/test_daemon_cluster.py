@@ -258,6 +258,19 @@ async def test_a_restart_of_hamaild_moves_nothing(world: World) -> None:
     assert world.daemons["n2"].engine.state.group("mail").epoch == epoch
 
 
+async def test_what_is_only_for_display_cannot_stop_the_ticks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.until_whole()
+    asked: list[int] = []
+
+    def fails() -> None:
+        asked.append(1)
+        raise AttributeError("a fault in the alerts")
+
+    monkeypatch.setattr(world.daemons["n1"].backend, "status", fails)
+    await world.until(lambda: len(asked) > 1)
+    assert world.on("n1", "n2") and world.daemons["n2"].engine.facts().node("n1").alive
+
+
 async def test_a_target_that_cannot_start_gives_the_group_back(world: World) -> None:
     await world.until_whole()
     world.executors["n2"].refuse_start = "no such device"
