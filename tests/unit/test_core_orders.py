@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from hamail.core import budget, outcome, preflight, schedule
+from hamail.core import outcome, preflight, schedule
 from hamail.core.apply import apply
 from hamail.core.draft import Draft
 from hamail.core.facts import Facts, NodeFacts
@@ -588,19 +588,3 @@ def test_restart_tells_what_else_is_interrupted():
     assert "nothing stands on address" in look("restart", resource="address").checks[-1].reason
     assert "no resource nosuch" in look("restart", resource="nosuch").refusals[0]
     assert "being restarted already" in look("restart", run(active(), restart(), start=20)).refusals[0]
-
-
-# --- time budget ------------------------------------------------------------------------------------------------------
-
-
-def test_usual_times_come_from_the_history_and_limits_from_the_configuration():
-    assert budget.stop(active(), "mail").usual_ms is None
-    stamps = {"decided": 0, "stopped": 300, "granted": 310, "done": 900}
-    moves = tuple(move(id=n, result="done", stamps=stamps) for n in range(3))
-    state = replace(active(), moves=(*moves, move(id=9, result="failed", stamps={"decided": 0, "stopped": 9000})))
-    assert budget.stop(state, "mail").usual_ms == 300 and budget.start(state, "mail").usual_ms == 590
-    group = state.spec.groups["mail"]
-    assert budget.longest_ms(group, lambda r: None) is None
-    assert budget.longest_ms(group, lambda r: {"store": 10, "postfix": 5, "dovecot": 7, "address": 1}[r.name]) == 18
-    pdu = state.spec.fencing["pdu"]
-    assert budget.fence_limit_ms(state.spec, "n1") == 2 * pdu.timeout_ms + budget.FENCE_GRACE_MS, "when it is given up"

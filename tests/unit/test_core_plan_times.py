@@ -118,6 +118,20 @@ def test_what_then_happens_is_within_the_limits(spec):
     assert made.silent_ms <= told.phases[0].limit_ms
 
 
+def test_an_order_is_asked_about_with_the_same_times(seen):
+    """The preflight's budget of each phase."""
+    state = with_moves(seen).state
+    assert budget.stop(state, "mail").usual_ms is None
+    stamps = {"decided": 0, "stopped": 300, "granted": 310, "done": 900}
+    ordered = [move(n, trigger=Trigger.SWITCHOVER, evidence=Evidence.RELEASED, **stamps) for n in range(3)]
+    state = with_moves(seen, *ordered, move(9, result="failed", decided=0, stopped=9000)).state
+    assert (budget.stop(state, "mail").usual_ms, budget.stop(state, "mail").seen) == (300, 3)
+    assert budget.start(state, "mail").usual_ms == 590
+    group = state.spec.groups["mail"]
+    assert budget.longest_ms(group, lambda r: None) is None
+    assert budget.longest_ms(group, lambda r: {"store": 10, "postfix": 5, "dovecot": 7, "address": 1}[r.name]) == 18
+
+
 def test_an_agent_that_nobody_here_knows_has_no_limit(seen):
     r = ResourceSpec(name="x", agent="heartbeat:Xen")
     assert agent_limits.start_ms(r) is agent_limits.stop_ms(r) is None
