@@ -175,8 +175,8 @@ class Daemon:
         return frozenset(mine | {peer for peer, link in links.items() if link.why == revocation_of(peer)})
 
     def _same_version(self, peer: NodeName) -> bool:
-        beat = self.engine.members.peers[peer].heartbeat
-        return beat is not None and beat.version == __version__
+        known = self.engine.members.peers.get(peer)
+        return known is not None and known.heartbeat is not None and known.heartbeat.version == __version__
 
     def _on_message(self, sender: NodeName, message: AnyMessage) -> None:
         if isinstance(message, Revoked):

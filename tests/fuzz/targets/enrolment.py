@@ -1,6 +1,7 @@
-"""What outsiders may say before anybody knows them: join tokens, certificate requests, lines to the issuer.
+"""What outsiders may say before anybody knows them: join tokens, certificate requests, lines to the issuer; and what
+any member may say that the authority had said.
 
-Nobody without a token's secret or a node's certificate is certified, whatever he says.
+Nobody without a token's secret or a node's certificate is certified, and nothing revoked but by the authority.
 """
 
 import atexit
@@ -15,9 +16,10 @@ from hamail.enrol.messages import Authorities, Credential, Join, Joined, MayI, O
 from hamail.enrol.token import Token, TokenError, read_token, write_token
 from hamail.pki.files import PkiError
 from hamail.pki.request import new_request, requested_key
+from hamail.pki.revocations import statements
 from tests.unit.enrol_kit import Room
 
-INSTRUMENT = ("hamail.enrol", "hamail.pki.request")
+INSTRUMENT = ("hamail.enrol", "hamail.pki.request", "hamail.pki.revocations")
 LENGTH_MAX = 4000
 TOKEN = Token(cluster="mail", host="10.0.0.11", port=7462, fingerprint=bytes(32), id=b"123456", secret=b"s" * 20)
 KNOWN = Credential(id=TOKEN.id.hex(), secret=TOKEN.secret.hex())  # of no token that is open
@@ -34,6 +36,9 @@ class _Silent:
 
 _ISSUER = Issuer(_ROOM.keep, _ROOM.tokens, _Silent(), _ROOM.cluster_file, lambda: _ROOM.now_ns)
 _REQUEST = new_request("mail", "n2")[1]
+_BELOW = {"n2": _ROOM.keep.revoke("n2", "a test").below}
+_BUNDLE = _ROOM.keep.bundle()
+_STATEMENT = _ROOM.keep.state.statement
 
 
 def seeds() -> list[bytes]:
@@ -44,6 +49,7 @@ def seeds() -> list[bytes]:
         Joined(),
     ]
     lines = [b"j" + msgspec.json.encode(request) for request in asked]
+    lines += [b"s" + _STATEMENT.encode(), b"s" + _BUNDLE.encode()]
     return [*lines, b"t" + write_token(TOKEN).encode(), b"r" + _REQUEST.encode(), b'j{"ask":"authority"}']
 
 
@@ -61,6 +67,9 @@ def one(data: bytes) -> None:
             requested_key(rest.decode("utf-8", "replace"), "mail", "n2")
         except PkiError as error:
             assert len(str(error)) < 400
+    elif kind == b"s":
+        said = statements(rest.decode("utf-8", "replace"), "mail", _BUNDLE)
+        assert all(below == _BELOW for below in said.values())
     else:
         _ask(rest)
 
