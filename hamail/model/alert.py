@@ -7,7 +7,7 @@ from hamail.model.state import Severity
 
 class Kind(Struct, frozen=True, kw_only=True):
     severity: Severity
-    about: str  # what its subject is: node | group | incident | cluster
+    about: str  # what its subject is: node | link | group | incident | cluster
     meaning: str
     step: str  # what a person does next; {subject} is filled in
 
@@ -61,6 +61,11 @@ KINDS: dict[str, Kind] = {
         "its owner is heard and says that it runs there no more, but could not report it",
         "hamailctl why {subject}",
     ),
+    "service-down": _critical(
+        "group",
+        "a resource without which mail is not served has failed, and nothing is done about it: maintenance",
+        "mend it on {node}, or let hamail do it: hamailctl maintenance off {scope}",
+    ),
     "fence-failed": _critical(
         "node",
         "it has to be fenced, and no device could",
@@ -73,6 +78,16 @@ KINDS: dict[str, Kind] = {
         "group",
         "if its owner fails as well, nobody takes over",
         "hamailctl why {subject} tells of each node why it could not",
+    ),
+    "service-failed": _warning(
+        "group",
+        "a resource has failed: it is being restarted, or mail is served without it",
+        "hamailctl why {subject}; on {node}: journalctl -u hamail-executor",
+    ),
+    "link-broken": _warning(
+        "link",
+        "two nodes live, and at least one of them does not hear the other",
+        "hamailctl doctor; then look at the network and the firewalls between {one} and {other}",
     ),
     "node-not-heard": _warning(
         "node",

@@ -82,6 +82,7 @@ class GroupView(Struct, frozen=True, kw_only=True):
     resources: dict[ResourceName, str] = {}  # up | starting | failed | stopping | down | unknown
     candidates: tuple[Candidate, ...] = ()
     policy: PolicyView | None = None
+    optional: tuple[ResourceName, ...] = ()  # mail is served without them: critical = false
     held: bool = False  # something of it runs on the node that tells, by its executor's word
     denied: bool = False  # the owner is heard, and says that nothing of it runs there
     last_resorts: tuple[NodeName, ...] = ()  # in quarantine: used if nobody else can
@@ -102,6 +103,7 @@ class Status(Struct, frozen=True, kw_only=True):
     maintenance: Maintenance
     nodes: tuple[NodeView, ...]
     groups: tuple[GroupView, ...]
+    broken_links: tuple[tuple[NodeName, NodeName], ...] = ()  # both live, and at least one misses the other
     fault: str = ""  # why this node takes no part until somebody mends it
     last_drill: DrillRecord | None = None
     incidents: tuple[Incident, ...] = ()  # open ones

@@ -14,6 +14,7 @@ MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 CERTIFICATE_MS = 60 * DAY_MS  # a certificate that renews itself does so months earlier
 MAINTENANCE_LONG_MS = 4 * 3_600_000
+BROKEN = ("failed", "down")  # a state of a resource of an active group
 DOWN = {
     Phase.IDLE: "no node runs it",
     Phase.STARTING: "it is starting on {owner}",
@@ -29,9 +30,13 @@ def pending(status: Status) -> tuple[Alert, ...]:
     found = [*_own(status), *_certificates(status)]
     if hears_majority(status) and not status.fault:
         for node in status.nodes:
-            found += _of_node(node, here=node.name == status.node)
+            found += _of_node(node, status)
+        for one, other in status.broken_links:
+            text = f"the link between {one} and {other} is broken: both live, but they do not hear each other"
+            found.append(alert("link-broken", f"{one}-{other}", text, one=one, other=other))
         for group in status.groups:
             found += _of_group(group)
+            found += _of_resources(group, status)
         found += _forgotten(status)
         for incident in status.incidents:
             text = f"incident {incident.id} is open since {clock(incident.opened_ms)}: {incident.title}"
@@ -72,9 +77,11 @@ def _certificates(status: Status) -> Iterator[Alert]:
             yield alert("certificate-expires", node.name, f"the certificate of {node.name} {days}")
 
 
-def _of_node(node: NodeView, here: bool) -> Iterator[Alert]:
-    name = node.name
-    if not node.alive and not node.restarting:
+def _of_node(node: NodeView, status: Status) -> Iterator[Alert]:
+    name, here = node.name, node.name == status.node
+    if tuple(sorted((name, status.node))) in status.broken_links:
+        pass  # others hear it: what is broken is the link
+    elif not node.alive and not node.restarting:
         lasted = f"{node.silent_ms / 1000:.1f} s" if node.silent_ms < MINUTE_MS else about(node.silent_ms)
         role, kind = ("witness ", "witness-lost") if node.witness else ("", "node-not-heard")
         yield alert(kind, name, f"{role}{name} has not been heard for {lasted}")
@@ -111,6 +118,27 @@ def _of_group(group: GroupView) -> Iterator[Alert]:
     policy = group.policy
     if policy is not None and policy.used_up and all(b.limit for b in policy.failovers):
         yield alert("failovers-used-up", name, f"{policy.used_up}: it moves for no failed service")
+
+
+def _of_resources(group: GroupView, status: Status) -> Iterator[Alert]:
+    """Of an active group, by the word of an owner that is heard."""
+    name, owner = group.name, group.owner
+    heard = any(node.name == owner and node.alive for node in status.nodes)
+    broken = [resource for resource, state in group.resources.items() if state in BROKEN]
+    if group.phase is not Phase.ACTIVE or owner is None or not heard or group.denied or not broken:
+        return
+    hands_off = group.policy.hands_off if group.policy is not None else ""
+    text = f"{', '.join(broken)} of {name} {'has' if len(broken) == 1 else 'have'} failed on {owner}"
+    if not hands_off:
+        yield alert("service-failed", name, f"{text}, and hamail is at it", node=owner)
+        return
+    text = f"{text}, and nothing is done about it: {hands_off.partition(';')[0]}"
+    if set(broken) <= set(group.optional):
+        yield alert("service-failed", name, text, node=owner)
+        return
+    in_group = group.policy is not None and group.policy.maintenance is not None
+    scope = "" if status.maintenance.on else f"--group {name}" if in_group else f"--node {owner}"
+    yield alert("service-down", name, text, node=owner, scope=scope)
 
 
 def _forgotten(status: Status) -> Iterator[Alert]:

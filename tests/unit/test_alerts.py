@@ -23,6 +23,9 @@ LONG = Term(since=1, since_ms=NOW - MAINTENANCE_LONG_MS, actor="root", reason="n
 SHORT = replace(LONG, since_ms=LONG.since_ms + 1)
 
 
+FAILED = {"vip": "up", "postfix": "failed"}
+
+
 def status(nodes: dict | None = None, group: dict | None = None, **changes) -> Status:
     backend = FakeBackend()
     backend.node_changes, backend.group_changes, backend.status_changes = nodes or {}, group or {}, changes
@@ -69,6 +72,13 @@ def test_a_healthy_cluster_has_none():
          "mail waits; next try"),
         ({"group": {"phase": Phase.FENCING}}, "group-not-active", "mail", "n1 may still hold it and is being fenced"),
         ({"group": {"denied": True}}, "group-gone", "mail", "does not run on n1 any more"),
+        ({"group": {"resources": FAILED}}, "service-failed", "mail", "postfix of mail has failed on n1, and hamail is"),
+        ({"group": {"resources": FAILED, "policy": policy(hands_off="mail is in maintenance; off", maintenance=SHORT)}},
+         "service-down", "mail", "postfix of mail has failed on n1, and nothing is done about it: mail is in maint"),
+        ({"group": {"resources": FAILED, "optional": ("postfix",), "policy": policy(hands_off="why")}},
+         "service-failed", "mail", "nothing is done about it: why"),
+        ({"broken_links": (("n1", "n2"),)}, "link-broken", "n1-n2", "the link between n1 and n2 is broken"),
+        ({"broken_links": (("n1", "n2"),), "nodes": {"n2": SILENT}}, "link-broken", "n1-n2", "both live"),
         ({"group": {"policy": policy(used_up="mail has used up", failovers=(budget(1, 1),))}}, "failovers-used-up",
          "mail", "mail has used up: it moves for no failed service"),
         ({"maintenance": Maintenance(on=True, since_ms=LONG.since_ms)}, "maintenance-on-long", "mail-pair", "since"),
@@ -102,10 +112,27 @@ def test_each_is_told_alone_with_what_to_do_next(seen, name, subject, text):
         {"nodes": {"n2": {"maintenance": SHORT}}},
         {"maintenance": Maintenance(on=True, since_ms=SHORT.since_ms)},
         {"group": {"unsafe_reason": "a test"}},
+        {"group": {"resources": {"vip": "up", "postfix": "starting"}}},
     ],
 )
 def test_what_was_ordered_or_passes_by_itself_is_none(seen):
     assert pending(status(**seen)) == ()
+
+
+def test_what_is_down_in_maintenance_names_the_scope_that_ends_it():
+    def step(**seen) -> str:
+        return next(a.next_step for a in pending(status(**seen)) if a.name == "service-down")
+
+    down = {"resources": {"postfix": "down"}}
+    held = {**down, "policy": policy(hands_off="why")}
+    assert step(group={**down, "policy": policy(hands_off="why", maintenance=SHORT)}).endswith("off --group mail")
+    assert step(group=held, nodes={"n1": {"maintenance": SHORT}}).endswith("off --node n1")
+    assert step(group=held, maintenance=Maintenance(on=True, since_ms=SHORT.since_ms)).endswith("maintenance off")
+
+
+def test_the_resources_of_an_owner_that_is_not_heard_are_not_known():
+    found = pending(status(node="n2", nodes={"n1": SILENT}, group={"resources": FAILED}))
+    assert "service-failed" not in {a.name for a in found}
 
 
 def test_without_a_majority_a_node_tells_of_itself_only():
