@@ -73,8 +73,6 @@ def _time(f: Forecast) -> Iterator[RenderableType]:
         return
     yield Text(f"time, counted from {f.counted_from}:")
     yield _times(f)
-    if f.usual_ms is not None:
-        yield Text("  in all: the sum of the usual ones", style=DIM)
     if parts := next((p.parts for p in f.phases if len(p.parts) > 1), {}):
         yield Text(f"  a start: {', '.join(f'{part} {took(ms)}' for part, ms in parts.items())}", style=DIM)
 
@@ -86,7 +84,7 @@ def _times(f: Forecast) -> Table:
         grid.add_column(no_wrap=True)
     for p in f.phases:
         grid.add_row(f"  {p.phase} {p.node}", _usually(p), _at_most(p.limit_ms))
-    usual = "not known yet" if f.usual_ms is None else f"usually {took(f.usual_ms)}"
+    usual = "not known yet" if f.usual_ms is None else f"usually {took(f.usual_ms)} (their sum)"
     grid.add_row("  in all", Text(usual, style="bold"), _at_most(f.limit_ms))
     return grid
 
