@@ -36,9 +36,9 @@ def status(app: App) -> None:
     from hamail.pki.files import PkiError
 
     _require_root(app)
-    folder = _load_node(app).certificates
+    node = _load_node(app)
     try:
-        rows = _certificates(folder)
+        rows = _certificates(node.certificates, node.state_dir)
         authority = _authority(app)
     except PkiError as error:
         app.end(Exit.FAILED, str(error))
@@ -153,15 +153,18 @@ def _renew(app: App, force: bool, quiet: bool, text: str | None = None) -> None:
         app.say(f"Nothing is due; the certificate of {node.node} is good until {done.expires[:10]}.")
 
 
-def _certificates(folder: Path) -> list[dict[str, Any]]:
+def _certificates(folder: Path, state_dir: Path) -> list[dict[str, Any]]:
     """Raises PkiError."""
     from cryptography import x509
 
     from hamail.pki.description import describe
     from hamail.pki.files import PkiError, read
+    from hamail.pki.revocations import KEPT
 
     rows = []
     trust = read(folder / "ca.pem").decode(errors="replace")
+    kept = state_dir / KEPT
+    said = trust + (read(kept).decode(errors="replace") if kept.exists() else "")
     for path in (folder / "node.pem", folder / "ca.pem"):
         try:
             found = x509.load_pem_x509_certificates(read(path))
@@ -170,7 +173,7 @@ def _certificates(folder: Path) -> list[dict[str, Any]]:
         for certificate in found:
             about = describe(certificate)
             verdict, sentence = _verdict(about.days_left, about.authority)
-            if not about.authority and _revoked(about.name, certificate.serial_number, trust):
+            if not about.authority and _revoked(about.name, certificate.serial_number, said, trust):
                 verdict, sentence = "revoked", "REVOKED: no other node believes it; hamailctl pki renew --token TOKEN"
             rows.append(
                 {
@@ -186,13 +189,13 @@ def _certificates(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _revoked(name: str, serial: int, trust: str) -> bool:
-    """By what this node's own `ca.pem` says."""
+def _revoked(name: str, serial: int, said: str, trust: str) -> bool:
+    """By what this node has been told: in its own `ca.pem`, or by another node. `trust`: the authorities."""
     from hamail.model.serials import number_of
     from hamail.pki.revocations import merged, statements
 
     cluster, node = name.split("/")[-2:]
-    return number_of(serial) < merged(statements(trust, cluster, trust).values()).get(node, 0)
+    return number_of(serial) < merged(statements(said, cluster, trust).values()).get(node, 0)
 
 
 def _verdict(days: int, authority: bool) -> tuple[str, str]:

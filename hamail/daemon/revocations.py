@@ -13,12 +13,11 @@ import structlog
 from hamail.disk import RealDisk, write_whole
 from hamail.model.ids import NodeName
 from hamail.model.messages import AnyMessage, Revoked
-from hamail.pki.revocations import STATEMENT_BYTES_MAX, STATEMENTS_MAX, merged, statements
+from hamail.pki.revocations import KEPT, STATEMENT_BYTES_MAX, STATEMENTS_MAX, merged, statements
 from hamail.transport.certificates import FILE_BYTES_MAX, Certificates
 from hamail.transport.links import LinkStatus
 
 LOOK_S = 2.0
-KEPT = "revoked"  # in hamaild's own folder: it cannot write `ca.pem`, and must still know after a restart
 
 log = structlog.get_logger("hamail")
 

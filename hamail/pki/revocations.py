@@ -19,6 +19,7 @@ from msgspec import Struct
 from hamail.model.ids import NodeName
 from hamail.pki.authority import Authority
 
+KEPT = "revoked"  # in hamaild's own folder: it cannot write `ca.pem`, and must still know after a restart
 NODES_MAX = 64
 STATEMENT_BYTES_MAX = 8192
 STATEMENTS_MAX = 4  # that are looked at in one text

@@ -11,14 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 from transport_kit import HOSTS, Node, message, until
 
-from hamail.daemon.revocations import KEPT, Revocations
+from hamail.daemon.revocations import Revocations
 from hamail.model.messages import Revoked
 from hamail.model.serials import number_of, serial_of
 from hamail.pki import create_authority
 from hamail.pki.authority import load_authority, new_key, private_pem, public_pem, sign_node
 from hamail.pki.files import write
 from hamail.pki.keep import Keep, Phase, Standing
-from hamail.pki.revocations import NODES_MAX, STATEMENT_BYTES_MAX, merged, statement, statements
+from hamail.pki.revocations import KEPT, NODES_MAX, STATEMENT_BYTES_MAX, merged, statement, statements
 from hamail.transport import Certificates, Identity
 from hamail.transport.certificates import server_context
 from hamail.transport.channel import Channel
