@@ -7,7 +7,6 @@ import click
 
 from hamail.cli.act import MOVE_TIMEOUT_MS, no_wait_option, report, still_running, timeout_option
 from hamail.cli.app import (
-    JSON_SCHEMA,
     App,
     DurationMs,
     Exit,
@@ -233,19 +232,17 @@ class Later(NamedTuple):
 
 def _schedule(app: App, group: str, to: str | None, later: Later, reason: str, request: str) -> None:
     """The preflight of today is shown, but only that of its own time decides."""
-    from hamail.cli.preflight_view import render
+    from hamail.cli.preflight_view import decide, render
     from hamail.control.moves_api import ScheduleRequest
 
     when = f"at {moment(later.at_ms)}" if later.at_ms else f"in {took(later.in_ms)}"
-    if not request:
+    if not request or later.dry_run:
         found = _moves(app).preflight("switchover", group, to)
-        if not app.json and (later.dry_run or not later.yes or found.refusals or found.warnings):
-            app.console.print(render(found))
         if later.dry_run:
-            if app.json:
-                app.emit({"schema": JSON_SCHEMA, "preflight": found}, "preflight")
-            app.say("Nothing was scheduled (--dry-run). It is looked at again when its time has come.")
-            return
+            error = f"{group} could not be moved as things are today; it is looked at again when its time has come"
+            decide(app, found, error, "", yes=True, force=later.force, dry_run=True)
+        if not app.json and (not later.yes or found.refusals or found.warnings):
+            app.console.print(render(found))
         doubts = "As things are now it would be refused. " if found.refusals else ""
         app.confirm(f"{doubts}Move {group} to {to or 'the best node'} {when}?", later.yes)
     body = ScheduleRequest(

@@ -155,8 +155,25 @@ def test_a_refusal_of_today_does_not_keep_a_move_from_being_scheduled(run, backe
     backend.checks = (BAD,)
     code, out, err = run("switchover", "mail", "--in", "2h", typed="y\n")
     assert code == 0 and "As things are now it would be refused." in err and "n1 is healthy" in out
-    assert run("switchover", "mail", "--in", "2h", "--dry-run")[0] == 0
     assert len(backend.submitted) == 1
+
+
+@pytest.mark.parametrize(
+    ("checks", "more", "code", "says"),
+    [
+        ((), (), 0, "it would be carried out"),
+        ((BAD,), (), 3, "could not be moved as things are today"),
+        ((WARNING,), (), 3, "--force goes on"),
+        ((WARNING,), ("--force",), 0, "it would be carried out"),
+        ((), ("--request", "r-1"), 0, "it would be carried out"),
+    ],
+)
+def test_a_dry_run_for_later_ends_as_it_would_today_and_schedules_nothing(run, backend, checks, more, code, says):
+    backend.checks = checks
+    ended, out, err = run("switchover", "mail", "--in", "2h", "--dry-run", *more)
+    assert (ended, backend.submitted) == (code, []) and says in out + err
+    shown = json.loads(run("switchover", "mail", "--in", "2h", "--dry-run", "--json", *more)[1])
+    assert shown["would_be_refused"] is (code == 3)
 
 
 def test_at_and_in_exclude_each_other(run, backend):
