@@ -7,7 +7,7 @@ from hamail.core.facts import Facts
 from hamail.core.proof import RUNNING
 from hamail.core.words import about, clock
 from hamail.model.ids import GroupName, NodeName
-from hamail.model.state import ClusterState, Trigger
+from hamail.model.state import ClusterState, Failure, Trigger
 from hamail.model.status import Candidate
 
 RECENT_MS = 3_600_000  # so long is a failure on a node told of it, and a warning to who orders the group there
@@ -103,11 +103,17 @@ def recent_failure(state: ClusterState, facts: Facts, group: GroupName, node: No
 
     Only what failed of the group: a node that was lost and is back and ready says nothing against itself.
     """
-    ago_ms = {f.resource: facts.at_ms - f.at_ms for f in state.group(group).failures if f.node == node and f.resource}
-    resource = min(ago_ms, key=lambda name: ago_ms[name], default="")
-    if not resource or ago_ms[resource] >= RECENT_MS:
+    failure = failed_lately(state, group, node, facts.at_ms)
+    if failure is None:
         return ""
-    return f"{resource} of {group} failed on {node} {about(max(0, ago_ms[resource]))} ago"
+    return f"{failure.resource} of {group} failed on {node} {about(max(0, facts.at_ms - failure.at_ms))} ago"
+
+
+def failed_lately(state: ClusterState, group: GroupName, node: NodeName, at_ms: int) -> Failure | None:
+    """The last failure of a resource of the group on the node, if that is not long ago."""
+    failures = [f for f in state.group(group).failures if f.node == node and f.resource]
+    last = max(failures, key=lambda f: f.at_ms, default=None)
+    return last if last is not None and at_ms - last.at_ms < RECENT_MS else None
 
 
 def told(state: ClusterState, facts: Facts, group: GroupName) -> tuple[Candidate, ...]:

@@ -2,22 +2,23 @@
 
 from collections.abc import Iterable
 
-from hamail.core import hypotheses, placement, plan_times
+from hamail.core import hands_off, hypotheses, placement, plan_times
 from hamail.core.hypotheses import Hypothesis, Suppose
 from hamail.core.proof import RUNNING
 from hamail.core.retries import pause_ms
 from hamail.core.sandbox import Sandbox
+from hamail.core.words import about
 from hamail.model.ids import GroupName, NodeName
 from hamail.model.plan import PLAN_SCHEMA, Forecast, Plan, Risk, Service, Step
 from hamail.model.situation import Situation
-from hamail.model.state import Phase, Trigger
+from hamail.model.state import Failure, Phase, Stamp, Trigger
 
 RISKS_MAX = 64  # single failures that are tried
 
 
-def plan(situation: Situation, supposed: Iterable[Hypothesis] = ()) -> Plan:
-    """Run it forward. Changes nothing anywhere."""
-    sandbox = Sandbox(situation, supposed)
+def plan(situation: Situation, supposed: Iterable[Hypothesis] = (), *, ends: bool = True) -> Plan:
+    """Run it forward. Changes nothing anywhere. `ends`: what holds for a time ends when its time is over."""
+    sandbox = Sandbox(situation, supposed, ends=ends)
     sandbox.run()
     groups = tuple(_forecast(sandbox, name) for name in sorted(sandbox.state.spec.groups))
     return Plan(
@@ -77,6 +78,10 @@ def _nodes(s: Sandbox, name: GroupName, served: NodeName | None) -> dict[NodeNam
             found[c.node] = "hears no majority, so it may not run it"
         elif c.node == g.owner and g.phase not in RUNNING:
             found[c.node] = f"may still hold it ({g.phase})"
+        elif c.node == g.owner:
+            found[c.node] = "has it, but does not serve it"
+        elif c.eligible and hands_off.from_group(s.state, name):
+            found[c.node] = "could take over, but nothing is done now"
         elif c.eligible:
             found[c.node] = "could take over"
         else:
@@ -88,7 +93,9 @@ def _then(s: Sandbox, name: GroupName) -> str:
     """What would bring it back."""
     g = s.state.group(name)
     if s.state.maintenance.on:
-        return "maintenance is on, so nothing is done about it: hamailctl maintenance off"
+        return "maintenance is on, so nothing is done about it meanwhile: hamailctl maintenance off"
+    if why := hands_off.from_group(s.state, name):
+        return f"nothing is done about it meanwhile, for {why}"
     if s.coordinator is None:
         return "no majority of nodes hears each other: bring one of them back"
     if g.phase is Phase.FENCING:
@@ -123,7 +130,11 @@ def single_failures(situation: Situation) -> tuple[Hypothesis, ...]:
 
 
 def risks(situation: Situation) -> tuple[Risk, ...]:
-    """Each single failure tried, those that end in an outage first. Nodes that are lost already are not lost again."""
+    """Each single failure tried, those that end in an outage first. Nodes that are lost already are not lost again.
+
+    It is about now: maintenance, bans and the like stay, for what strikes meanwhile does not wait for their end.
+    A node where something of a group has failed of late is no standby: there it is supposed to fail again.
+    """
     lost = {n for n, heard in situation.heard.items() if heard.suspected}
     found = [_risk(situation, h) for h in single_failures(situation) if not {h.node, h.other} & lost]
     return tuple(sorted(found, key=lambda r: (r.continues, -(r.outage_ms or 0))))
@@ -132,22 +143,52 @@ def risks(situation: Situation) -> tuple[Risk, ...]:
 def _risk(situation: Situation, h: Hypothesis) -> Risk:
     if h.suppose is Suppose.FENCE_FAILS:
         return _fence_risk(situation, h)
-    result = plan(situation, [h])
+    result, again = plan(situation, [h], ends=False), _again(situation)
+    why = "; ".join(_why_down(f) for f in result.groups if f.service is Service.DOWN)
+    if result.continues and again:
+        result = plan(situation, [h, *again], ends=False)
+        down = [f.group for f in result.groups if f.service is Service.DOWN]
+        why = "; ".join(_why_again(a, told) for a, told in again.items() if a.group in down)
     outages = [f.outage_ms for f in result.groups]
-    down = [f for f in result.groups if f.service is Service.DOWN]
     return Risk(
         failure=hypotheses.words(h),
         supposed=result.supposed,
         continues=result.continues,
         outage_ms=None if None in outages else max((ms for ms in outages if ms is not None), default=0),
         assumed=any(f.assumed for f in result.groups),
-        why="; ".join(_why_down(f) for f in down),
+        why=why,
+    )
+
+
+def _again(situation: Situation) -> dict[Hypothesis, str]:
+    """What has failed of late on a node that does not run it now, and has not run there since -> when that was."""
+    state, found = situation.state, {}
+    for name, spec in sorted(state.spec.groups.items()):
+        critical, owner = {r.name for r in spec.resources if r.critical}, state.group(name).owner
+        for node in spec.nodes if owner else ():
+            failure = placement.failed_lately(state, name, node, situation.at_ms)
+            if node != owner and failure and failure.resource in critical and not _ran_since(situation, name, failure):
+                again = Hypothesis(suppose=Suppose.RESOURCE_FAILED, group=name, resource=failure.resource, node=node)
+                found[again] = about(max(0, situation.at_ms - failure.at_ms))
+    return found
+
+
+def _ran_since(situation: Situation, group: GroupName, failure: Failure) -> bool:
+    moves = (m for m in situation.state.moves if m.group == group and m.target == failure.node)
+    return any(m.stamps.get(Stamp.DONE, 0) > failure.at_ms for m in moves)
+
+
+def _why_again(a: Hypothesis, ago: str) -> str:
+    return (
+        f"{a.group} would be down if {a.resource} failed on {a.node} again, as it did {ago} ago. "
+        f"If its cause is mended: hamailctl clear {a.group}"
     )
 
 
 def _why_down(f: Forecast) -> str:
     kept_off = "; ".join(f"{n}: {why.removeprefix('could not take over: ')}" for n, why in f.nodes.items())
-    return f"{f.group} would be down ({f.phase}). {kept_off}. To bring it back: {f.then}"
+    phase = "" if f.phase is Phase.ACTIVE else f" ({f.phase})"
+    return f"{f.group} would be down{phase}. {kept_off}. To bring it back: {f.then}"
 
 
 def _fence_risk(situation: Situation, h: Hypothesis) -> Risk:
@@ -155,8 +196,8 @@ def _fence_risk(situation: Situation, h: Hypothesis) -> Risk:
     spec, weak = situation.state.spec, []
     for owner in sorted({g.owner for g in situation.state.groups.values() if g.owner is not None}):
         loss = Hypothesis(suppose=Suppose.NODE_DOWN, node=owner)
-        helped = owner in spec.fencing[h.device].targets and plan(situation, [loss]).continues
-        if helped and not plan(situation, [h, loss]).continues:
+        helped = owner in spec.fencing[h.device].targets and plan(situation, [loss], ends=False).continues
+        if helped and not plan(situation, [h, loss], ends=False).continues:
             weak.append(f"without it the loss of {owner} would be an outage: nothing else could fence {owner}")
     return Risk(
         failure=hypotheses.words(h), supposed=(str(h),), continues=True, outage_ms=0, assumed=False, why="; ".join(weak)

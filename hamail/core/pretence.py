@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from hamail.core import estimates, node
+from hamail.core import estimates, hands_off, node
 from hamail.core.hypotheses import EVERYWHERE, Hypothesis, Suppose
 from hamail.core.placement import candidates
 from hamail.core.proof import HELD, expires
@@ -42,14 +42,14 @@ class Pretence:
 
     def _owner(self, name: GroupName) -> None:
         s, g = self.s, self.s.state.group(name)
-        owner, hands_off = g.owner, self.s.state.maintenance.on
+        owner, maintenance = g.owner, self.s.state.maintenance.on
         if owner is None or owner in s.off:
             return
-        if g.phase in HELD and not s.majority(owner) and not hands_off:
+        if g.phase in HELD and not s.majority(owner) and not maintenance:
             if self._once("lease", name, g.epoch):
                 s.after(s.t.lease_ms - s.t.stop_budget_ms, lambda: self._out_of_lease(name, owner))
             return
-        if not s.reports(owner) or (hands_off and g.phase is not Phase.STOPPING):
+        if not s.reports(owner) or (maintenance and g.phase is not Phase.STOPPING):
             return
         took, epoch = s.estimates[name], g.epoch
         if g.phase is Phase.STARTING and self._once("start", name, epoch, g.since_ms):
@@ -58,7 +58,9 @@ class Pretence:
         elif g.phase is Phase.STOPPING and self._once("stop", name, epoch, g.since_ms):
             assumed = estimates.STOP in took.assumed
             s.after(took.stop_ms, lambda: self._stopped(name, owner, epoch), assumed=assumed)
-        elif g.phase is Phase.ACTIVE and (h := self.broken(name, owner)) and self._once("broken", name, epoch):
+        elif g.phase is not Phase.ACTIVE or hands_off.from_group(s.state, name):
+            return
+        elif (h := self.broken(name, owner)) and self._once("broken", name, epoch):
             self._repair(name, owner, epoch, h, 0)
 
     def _out_of_lease(self, name: GroupName, owner: NodeName) -> None:

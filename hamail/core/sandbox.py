@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
-from hamail.core import coordinator, estimates
+from hamail.core import coordinator, estimates, expiry
 from hamail.core.apply import apply
 from hamail.core.estimates import Estimates
 from hamail.core.facts import Facts
@@ -31,8 +31,9 @@ Act = Callable[[], None]
 class Sandbox:
     """`run()` once; then `state`, `told`, `served` and `gaps` tell the rest. Times are milliseconds since the fault."""
 
-    def __init__(self, situation: Situation, supposed: Iterable[Hypothesis] = ()) -> None:
+    def __init__(self, situation: Situation, supposed: Iterable[Hypothesis] = (), *, ends: bool = True) -> None:
         self.situation = situation
+        self._ends = ends  # what holds for a time ends when its time is over
         self.state = replace(situation.state, events=())
         self.t = derive(self.state.spec.detection_ms, self.state.spec.watchdog_timeout_s)
         self.supposed = tuple(supposed)
@@ -75,6 +76,9 @@ class Sandbox:
             self._suppose(h)
         for ms in (self.t.detection_ms, self.t.settle_ms):
             self.after(ms, lambda: None)
+        for *_, until_ms in expiry.limited(self.state) if self._ends else ():
+            if until_ms - self.at_ms <= HORIZON_MS:
+                self.after(max(0, until_ms - self.at_ms), lambda: None)
         for _ in range(TURNS_MAX):
             self._notice_service()
             if (self._elect() and self._decide()) or self._pretence.step():
@@ -117,7 +121,8 @@ class Sandbox:
         """Let the coordinator propose. Did anything come of it?"""
         before = replace(self.state, applied=0, requests=(), events=())
         for command in coordinator.decide(self.state, self.facts(), self.t):
-            self.put(command)
+            if self._ends or not isinstance(command, c.Expire):
+                self.put(command)
         return replace(self.state, applied=0, requests=(), events=()) != before
 
     def _suppose(self, h: Hypothesis) -> None:

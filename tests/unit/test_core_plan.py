@@ -186,6 +186,62 @@ def test_a_link_between_two_others_that_is_down_now_is_down_in_the_plan():
     assert world.active_on("mail") is None
 
 
+def risk(world: World, text: str):
+    return next(r for r in plan.risks(situation(world)) if r.supposed[0] == text)
+
+
+def test_in_maintenance_of_a_group_nothing_is_said_to_be_restarted():
+    world = running()
+    world.order(c.HandsOff(at_ms=world.wall_ms, group="mail", on=True, actor="anna", request="r-1"))
+    why = risk(world, "resource-failed=mail/postfix").why
+    assert "again and again" not in why and "hamailctl maintenance off --group mail ends it" in why
+    assert "n1: has it, but does not serve it" in why and "(active)" not in why
+    told = foretold(situation(world), "resource-failed=mail/postfix")
+    assert not told.steps and not told.continues and told.groups[0].phase == "active"
+    assert told.groups[0].nodes["n2"] == "could take over, but nothing is done now"
+
+
+def test_nobody_takes_over_during_maintenance_however_short_it_is():
+    world = running()
+    until_ms = world.wall_ms + 8000
+    world.order(c.SetMaintenance(at_ms=world.wall_ms, on=True, until_ms=until_ms, actor="anna", request="r-1"))
+    found = risk(world, "node-down=n1")
+    assert not found.continues and found.outage_ms is None
+    assert "nothing is done about it meanwhile: hamailctl maintenance off" in found.why
+
+
+def test_a_plan_goes_on_when_maintenance_ends():
+    world = running()
+    seen = situation(world)
+    ends = replace(seen.state.maintenance, on=True, since=5, until_ms=seen.at_ms + 60_000)
+    seen = replace(seen, state=replace(seen.state, maintenance=ends))
+    told = foretold(seen, "node-down=n1")
+    assert told.groups[0].after == "n2" and told.steps[1].at_ms == 60_000
+    ends = replace(ends, until_ms=seen.at_ms + 5 * 3_600_000)
+    told = foretold(replace(seen, state=replace(seen.state, maintenance=ends)), "node-down=n1")
+    assert told.groups[0].service is Service.DOWN and told.at_rest
+
+
+def test_a_node_that_has_just_failed_the_group_is_no_standby():
+    world = running()
+    world.machines["n2"].start_fails.add("postfix")
+    strike(world, "switchover=mail@n2")
+    world.run_ms(10_000)
+    assert world.state.moves[-1].result == "rolled back"
+    found = risk(world, "node-down=n1")
+    assert not found.continues
+    assert found.supposed == ("node-down=n1", "resource-failed=mail/postfix@n2")
+    assert "mail would be down if postfix failed on n2 again, as it did" in found.why
+    assert "hamailctl clear mail" in found.why
+    assert risk(world, "node-down=n3").continues and risk(world, "node-down=n2").continues
+    world.machines["n2"].start_fails.clear()
+    for target in ("n2", "n1"):
+        strike(world, f"switchover=mail@{target}")
+        world.run_ms(10_000)
+    assert world.active_on("mail") == "n1"
+    assert risk(world, "node-down=n1").continues, "it has run there since"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
