@@ -21,8 +21,9 @@ from tests.lab import mailhost
 
 SOURCE = Path(__file__).resolve().parents[2]
 FILES = Path(__file__).parent / "files"
-SUITE = "bookworm"
-SUITE_PYTHON = "3.11"
+PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
+SUITE = os.environ.get("HAMAIL_LAB_SUITE") or "bookworm"  # the same for every command to one lab
+POSTFIX_UNIT = "postfix@-.service" if SUITE == "bookworm" else "postfix.service"  # the one that runs it
 PACKAGES = (
     "systemd systemd-sysv dbus postfix dovecot-imapd dovecot-lmtpd python3 iproute2 iputils-arping "
     "iputils-ping nftables procps psmisc e2fsprogs util-linux libcap2-bin resource-agents libxml2-utils"
@@ -65,7 +66,7 @@ class Images:
     def package(self) -> Path:
         """The folder with hamail's package, as `make deb` builds it; built where it is not cached."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return self._cached("package", [source_hash()], self._build_package)
+        return self._cached("package", [PYTHONS[SUITE], source_hash()], self._build_package)
 
     def _base_key(self) -> list[str]:
         year, week, _ = datetime.datetime.now(datetime.UTC).isocalendar()
@@ -121,7 +122,7 @@ class Images:
 
     def _build_package(self, target: Path) -> None:
         self.say("building hamail's package")
-        choice = {"PYTHON": sys.executable, "TARGET_PYTHON": SUITE_PYTHON, "COMPRESSION": "none"}
+        choice = {"PYTHON": sys.executable, "TARGET_PYTHON": PYTHONS[SUITE], "COMPRESSION": "none"}
         result = subprocess.run(
             ["tools/deb.sh", str(target)],
             check=False,

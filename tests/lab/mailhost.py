@@ -27,7 +27,8 @@ END
 # that moves between machines those copies would be the other machine's.
 postconf -F '*/*/chroot = n'
 
-cat >/etc/dovecot/dovecot.conf <<'END'
+case $(dovecot --version) in
+2.3.*) cat >/etc/dovecot/dovecot.conf <<'END' ;;
 protocols = imap lmtp
 ssl = no
 disable_plaintext_auth = no
@@ -49,6 +50,39 @@ service imap-login {
   service_count = 0
   process_min_avail = 1
 }
+END
+*) cat >/etc/dovecot/dovecot.conf <<'END' ;;
+dovecot_config_version = 2.4.0
+dovecot_storage_version = 2.4.0
+protocols = imap lmtp
+ssl = no
+auth_allow_cleartext = yes
+mail_driver = maildir
+mail_path = /srv/mail/box/%{user}
+mail_fsync = always
+import_environment {
+  DOVECOT_HOSTNAME = mail
+}
+first_valid_uid = 8
+passdb static {
+  fields {
+    nopassword = yes
+  }
+}
+userdb static {
+  fields {
+    uid = mail
+    gid = mail
+    home = /srv/mail/box/%{user}
+  }
+}
+service imap-login {
+  restart_request_count = unlimited
+  process_min_avail = 1
+}
+END
+esac
+cat >>/etc/dovecot/dovecot.conf <<'END'
 service lmtp {
   unix_listener /srv/mail/queue/private/dovecot-lmtp {
     mode = 0600

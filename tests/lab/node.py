@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.lab import lun
 from tests.lab.cgroup import HIERARCHIES, Cgroup
 from tests.lab.fuse import unmount
-from tests.lab.image import SOURCE
+from tests.lab.image import SOURCE, SUITE
 from tests.lab.switch import Switch, run
 
 LOCK_TIMEOUT_S = 60.0
@@ -28,6 +28,10 @@ BOOT_TIMEOUT_S = 90.0
 RUN_TIMEOUT_S = 60.0
 POLL_S = 0.02
 REBOOT_STATUS = 133  # of systemd-nspawn --keep-unit when somebody inside has called reboot(2)
+# nspawn would give a node the control groups of the host; systemd from Debian 13 on wants the new ones only.
+NSPAWN = {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"} | (
+    {} if SUITE == "bookworm" else {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
+)
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
 
 
@@ -290,7 +294,7 @@ class Node:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network", "PYTHONDONTWRITEBYTECODE": "1"},
+                env={**os.environ, **NSPAWN, "PYTHONDONTWRITEBYTECODE": "1"},
             )
 
     def _boot_state(self) -> str:
