@@ -48,11 +48,13 @@ def check(app: App, file: Path) -> None:
     running = ""
     changes: tuple[str, ...] | None = None
     effects: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     try:
         found = app.client.check_config(source)
         if found.problems:
             _refuse(app, file, found.problems)
         changes, effects, running = found.changes, found.effects, f"revision {found.revision}"
+        unknown = found.unknown
     except ControlError as error:
         running = error.error
     if app.json:
@@ -62,6 +64,7 @@ def check(app: App, file: Path) -> None:
             "warnings": warnings(spec),
             "changes": changes,
             "effects": effects,
+            "unknown": unknown,
             "running": running,
         }
         app.emit(body)
@@ -77,6 +80,7 @@ def check(app: App, file: Path) -> None:
     else:
         _show_changes(app, changes, running)
         _show_effects(app, effects)
+        _show_unknown(app, unknown)
 
 
 @config.command(epilog=examples('hamailctl config apply /etc/hamail/cluster.toml --reason "third node"'))
@@ -108,6 +112,7 @@ def apply_source(app: App, source: str, name: str, reason: str, request: str, ye
             app.end(Exit.REFUSED, f"{name} cannot be applied now; nothing was changed", found.refusals)
         _show_changes(app, found.changes, f"revision {found.revision}")
         _show_effects(app, found.effects)
+        _show_unknown(app, found.unknown)
         expected = found.revision
         app.confirm("Apply this to the whole cluster?", yes)
     done = client.apply_config(source, expected, reason, request)
@@ -159,6 +164,11 @@ def _show_changes(app: App, changes: tuple[str, ...], against: str) -> None:
     app.say(f"Changes against {against}:" if changes else f"No changes against {against}.")
     for change in changes:
         app.say(f"  {change}")
+
+
+def _show_unknown(app: App, unknown: tuple[str, ...]) -> None:
+    for node in unknown:
+        app.say(f"! {node}", "yellow")
 
 
 def _show_effects(app: App, effects: tuple[str, ...]) -> None:

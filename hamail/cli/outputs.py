@@ -137,6 +137,7 @@ class ConfigCheckDocument(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     changes: tuple[str, ...] | None  # None: not compared with a running cluster
     effects: tuple[str, ...] = ()  # what it would do to what runs
+    unknown: tuple[str, ...] = ()  # which nodes could not be asked whether they can use it, and why
     running: str
 
 

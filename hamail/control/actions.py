@@ -17,6 +17,7 @@ from hamail.model import commands
 from hamail.model.commands import AnyCommand
 from hamail.model.ids import NodeName, RequestId
 from hamail.model.preflight import Preflight, PreflightAsk
+from hamail.model.spec import ClusterSpec
 from hamail.model.status import NodeView
 
 BODY_TIMEOUT_S = 10.0
@@ -173,16 +174,25 @@ class Actions:
 
     async def check_config(self, request: web.Request) -> web.Response:
         body = await read(request, api.ConfigCheckRequest)
-        spec, problems, changes = await asyncio.to_thread(self._backend.check_config, body.source)
+        spec, problems, changes, unknown = await self._check(body.source)
         revision = self._backend.state().config.revision
         refusals, effects = self._backend.config_effects(spec) if spec is not None and changes else ((), ())
-        return answer(
-            ConfigCheck(problems=problems, changes=changes, revision=revision, refusals=refusals, effects=effects)
+        found = ConfigCheck(
+            problems=problems, changes=changes, revision=revision, refusals=refusals, effects=effects, unknown=unknown
         )
+        return answer(found)
+
+    async def _check(self, source: str) -> tuple[ClusterSpec | None, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """By this node, and then by the others: all take it, or none. Last: who could not be asked."""
+        spec, problems, changes = await asyncio.to_thread(self._backend.check_config, source)
+        if spec is None or problems or not changes:
+            return spec, problems, changes, ()
+        problems, unknown = await self._backend.check_config_elsewhere(source)
+        return (None, problems, (), unknown) if problems else (spec, (), changes, unknown)
 
     async def apply_config(self, request: web.Request) -> web.Response:
         body = await read(request, api.ConfigRequest)
-        spec, problems, _ = await asyncio.to_thread(self._backend.check_config, body.source)
+        spec, problems, _, _ = await self._check(body.source)
 
         def build(head: Head) -> AnyCommand:
             revision = self._backend.state().config.revision

@@ -120,6 +120,7 @@ class ConfigCheck(Struct, frozen=True, kw_only=True):
     revision: int  # that the changes are against
     refusals: tuple[str, ...] = ()  # why it could not be applied at this moment
     effects: tuple[str, ...] = ()  # what it would do to what runs
+    unknown: tuple[str, ...] = ()  # which nodes could not be asked whether they can use it, and why
     schema: int = API_SCHEMA
 
 

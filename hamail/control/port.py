@@ -50,6 +50,9 @@ class Backend(Protocol):
     def check_config(self, source: str) -> tuple[ClusterSpec | None, tuple[str, ...], tuple[str, ...]]:
         """Read TOML: the spec (None when there are problems), the problems, and the changes against the applied one."""
 
+    async def check_config_elsewhere(self, source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Why other mail nodes could not use it, and which of them cannot be asked; each sentence names its node."""
+
     def config_effects(self, spec: ClusterSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Why it cannot be applied now, and what it would do to what runs. In sentences."""
 

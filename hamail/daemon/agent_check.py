@@ -17,11 +17,15 @@ THEN = "of each mail node; then, where no group runs: systemctl restart hamail-e
 PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"  # where the executor looks for programs
 
 
-def problems(spec: ClusterSpec, folders: tuple[Path, ...]) -> tuple[str, ...]:
-    """One sentence for each resource that could not be started here. Blocks: call it in a thread."""
+def problems(spec: ClusterSpec, folders: tuple[Path, ...], me: NodeName | None = None) -> tuple[str, ...]:
+    """One sentence for each resource that could not be started here. Blocks: call it in a thread.
+
+    `me`: only of the groups that this node may own.
+    """
     found: list[str] = []
     known: dict[str, Metadata | str] = {}
-    for group in spec.groups.values():
+    groups = [group for group in spec.groups.values() if me is None or me in group.nodes]
+    for group in groups:
         for resource in group.resources:
             if resource.agent not in known:
                 known[resource.agent] = _ask(resource, folders)

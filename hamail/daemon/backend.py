@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -25,10 +24,9 @@ from hamail.core import (
 from hamail.core.changes_orders import NODES_ARE_FIXED
 from hamail.core.facts import Facts, NodeFacts
 from hamail.core.provenance import operator_refusal
-from hamail.daemon import agent_check
+from hamail.daemon.config_checks import ConfigChecks
 from hamail.daemon.reports import Reports
 from hamail.daemon.shell import Shell, wall_ms
-from hamail.executor.policy import ANYTHING, Policy
 from hamail.model.commands import Annotate, AnyCommand, Outcome, Unknown
 from hamail.model.ids import GroupName, LogIndex, NodeName, RequestId
 from hamail.model.leaving import Leaving
@@ -43,6 +41,7 @@ from hamail.monitoring import alerts
 from hamail.monitoring.board import Board
 
 MS = 1_000_000
+TEXT_ONLY = "only the text itself: comments, order or layout"
 
 
 class DaemonBackend:
@@ -52,21 +51,15 @@ class DaemonBackend:
         self,
         shell: Shell,
         reports: Reports,
-        agent_dirs: tuple[Path, ...] = (),
-        policy: Policy = ANYTHING,
+        configs: ConfigChecks,
         certificates_end: Callable[[], dict[NodeName, int]] = dict,
         revoked: Callable[[], frozenset[NodeName]] = frozenset,
     ) -> None:
-        """`agent_dirs`: where this node's agents are; empty on a witness, which has no use for them.
-        `policy`: what its executor allows.
-
-        `certificates_end`: when those of the nodes do, in ms since 1970, as far as is known.
-        """
+        """`certificates_end`: when those of the nodes do, in ms since 1970, as far as is known."""
         self._shell = shell
         self._reports = reports
         self._engine = shell.engine
-        self._agent_dirs = agent_dirs
-        self._policy = policy
+        self._configs = configs
         self._certificates_end = certificates_end
         self._revoked = revoked
         self._board = Board()
@@ -117,25 +110,21 @@ class DaemonBackend:
 
     def check_config(self, source: str) -> tuple[ClusterSpec | None, tuple[str, ...], tuple[str, ...]]:
         from hamail.config import ConfigError, diff, parse_cluster
-        from hamail.config.local import check_local, local_interfaces
 
         try:
             spec = parse_cluster(source, GIVEN)
         except ConfigError as e:
             return None, tuple(f"{p.place}: {p.reason}" for p in e.problems), ()
-        misfits = check_local(spec, local_interfaces(), self._engine.me if self._engine.me in spec.nodes else None)
-        if misfits:
-            return None, tuple(f"{p.place}: {p.reason}" for p in misfits), ()
-        if self._agent_dirs:
-            me = self._engine.me
-            unusable = agent_check.problems(spec, self._agent_dirs) + agent_check.fence_problems(spec, me)
-            unusable += agent_check.disallowed(spec, me, self._policy)
-            if unusable:
-                return None, unusable, ()
+        if unusable := self._configs.own(spec):
+            return None, unusable, ()
         state = self.state()
         if state.config.revision and (spec.name, spec.nodes) != (state.spec.name, state.spec.nodes):
             return None, (NODES_ARE_FIXED,), ()
-        return spec, (), tuple(diff(self.state().spec, spec))
+        changes = tuple(diff(state.spec, spec))
+        return spec, (), changes or ((TEXT_ONLY,) if source != state.config.source else ())
+
+    async def check_config_elsewhere(self, source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return await self._configs.elsewhere(source)
 
     def config_effects(self, spec: ClusterSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
         state = self.state()

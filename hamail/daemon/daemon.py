@@ -22,6 +22,7 @@ from hamail.daemon.audit_keeper import AuditKeeper
 from hamail.daemon.backend import DaemonBackend
 from hamail.daemon.barred import BarredError, BarredFile
 from hamail.daemon.certificate_watch import CertificateWatch
+from hamail.daemon.config_checks import ConfigChecks
 from hamail.daemon.executor_link import ExecutorLink
 from hamail.daemon.prober import Prober
 from hamail.daemon.reports import Reports
@@ -30,7 +31,7 @@ from hamail.daemon.shell import Shell, boottime_ns, wall_ms
 from hamail.executor.notify import from_environment
 from hamail.executor.policy import Policy
 from hamail.model.ids import NodeName
-from hamail.model.messages import AnyMessage, Revoked
+from hamail.model.messages import AnyMessage, ConfigAsk, ConfigTold, Revoked
 from hamail.model.spec import ClusterSpec
 from hamail.transport.certificates import Certificates, revocation_of
 from hamail.transport.transport import Transport
@@ -89,9 +90,8 @@ class Daemon:
         self.shell.asides = self.reports
         agents = () if spec.nodes[node.node].witness else node.agent_dirs
         policy = Policy(**msgspec.structs.asdict(node.allow))
-        self.backend = DaemonBackend(
-            self.shell, self.reports, agents, policy, self.certificates.expiries, self._revoked
-        )
+        self.configs = ConfigChecks(self.engine, self.transport.send, agents, policy)
+        self.backend = DaemonBackend(self.shell, self.reports, self.configs, self.certificates.expiries, self._revoked)
         self.control = ControlServer(self.backend, node.control_socket, node.control_group, self.audit.asked)
         self.prober = Prober(self.shell)
 
@@ -124,6 +124,7 @@ class Daemon:
         await self.certificates.stop()
         await self.revocations.stop()
         self.reports.close()
+        self.configs.close()
         self.shell.perform(self.engine.leave(boottime_ns(), wall_ms()))
         await asyncio.sleep(FLUSH_S)
         self.shell.stop()
@@ -181,6 +182,8 @@ class Daemon:
     def _on_message(self, sender: NodeName, message: AnyMessage) -> None:
         if isinstance(message, Revoked):
             self.revocations.hear(message)
+        elif isinstance(message, ConfigAsk | ConfigTold):
+            self.configs.hear(sender, message)
         else:
             self.shell.on_message(sender, message)
 

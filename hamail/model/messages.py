@@ -98,6 +98,18 @@ class Revoked(Message, frozen=True, kw_only=True, tag="revoked"):
     statement: str
 
 
+class ConfigAsk(Message, frozen=True, kw_only=True, tag="config_ask"):
+    """Could you take this configuration? Answered by `ConfigTold`; goes past the engine, and decides nothing."""
+
+    nonce: int
+    source: str  # TOML
+
+
+class ConfigTold(Message, frozen=True, kw_only=True, tag="config_told"):
+    nonce: int
+    problems: tuple[str, ...]
+
+
 # For people's questions only: they go past the engine, which knows nothing of them.
 Aside: TypeAlias = ReportRequest | ReportAnswer | Ping | Pong
 AnyMessage: TypeAlias = (
@@ -112,4 +124,6 @@ AnyMessage: TypeAlias = (
     | Ping
     | Pong
     | Revoked
+    | ConfigAsk
+    | ConfigTold
 )

@@ -134,6 +134,7 @@ class FakeBackend:
         self.move_result = "done"
         self.move_detail = ""
         self.move_end = "n2 has started mail: every resource is up"
+        self.elsewhere = ((), ())
         self.maintenance_acks = ("n1", "n2")
         self.leave = Leaving(sentences=("mail stays active on n1: nothing has to be done.",), acts=False)
         self.still_suspended: tuple[str, ...] = ()
@@ -246,6 +247,9 @@ class FakeBackend:
         if self.problems:
             return None, self.problems, ()
         return self.st.spec, (), self.changes if source != self.st.config.source else ()
+
+    async def check_config_elsewhere(self, source):
+        return self.elsewhere
 
     def config_effects(self, spec):
         return self.config_refusals, self.told_effects

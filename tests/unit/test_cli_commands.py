@@ -475,6 +475,20 @@ def test_config_apply_shows_asks_and_applies(run, backend, config_file):
     assert code == 0 and "nothing to do" in out and len(backend.submitted) == 1
 
 
+def test_config_tells_which_nodes_could_not_be_asked(run, backend, config_file):
+    backend.elsewhere = ((), ("whether n2 could use it is unknown: it is not heard",))
+    for words in (("check", str(config_file)), ("apply", str(config_file), "--yes")):
+        code, out, _ = run("config", *words)
+        assert code == 0 and "! whether n2 could use it is unknown: it is not heard" in out
+
+
+def test_config_apply_is_refused_when_another_node_would(run, backend, config_file):
+    backend.elsewhere = (("n2: groups.mail.resources.x: agent x is not allowed on this node",), ())
+    for words in (("check", str(config_file)), ("apply", str(config_file), "--yes")):
+        code, _, err = run("config", *words)
+        assert code == 3 and "n2: groups.mail.resources.x" in err and not backend.submitted
+
+
 def test_config_apply_retry_is_safe(run, backend, config_file):
     backend.fate = [c.Unknown(why="applied: but the answer was lost")]
     assert run("config", "apply", str(config_file), "--yes")[0] == 5
