@@ -12,6 +12,7 @@ from hamail.model.timings import Timings
 
 DRILLS_SHOWN = 5
 UNITS = {"postfix": "postfix@-.service", "dovecot": "dovecot.service"}
+ROOF = "postfix.service"  # up to Debian 12 above the unit that runs Postfix; from 13 on it runs it, and no other may
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,9 @@ def _start(resource: ResourceSpec) -> Iterator[Step]:
             if ":" not in address:
                 bare = address.partition("/")[0]
                 yield Step("tell the neighbours", f"arping -U -c 3 -I {interface} {bare}")
+    elif _unit(resource) == UNITS["postfix"]:
+        command = f"systemctl start {UNITS['postfix']} || systemctl start {ROOF}"
+        yield Step(f"{name}: start; which unit runs it depends on Debian", command, "postfix status: running")
     elif unit := _unit(resource):
         yield Step(f"{name}: start", f"systemctl start {shlex.quote(unit)}", f"systemctl is-active {unit}: active")
     else:
@@ -256,6 +260,8 @@ def _stop(resource: ResourceSpec) -> Step:
         interface = p.get("interface", "INTERFACE")
         words = "; ".join(f"ip address del {a} dev {interface}" for a in p.get("address", "").split())
         return Step(f"{name}: address", words, f"ip address show {interface}: gone")
+    if _unit(resource) == UNITS["postfix"]:
+        return Step(f"{name}: stop", f"systemctl stop {UNITS['postfix']} {ROOF}", "postfix status: not running")
     if unit := _unit(resource):
         return Step(f"{name}: stop", f"systemctl stop {shlex.quote(unit)}", f"systemctl is-active {unit}: inactive")
     return Step(f"{name}: its agent", _agent(resource, "stop"), "0")

@@ -7,6 +7,7 @@ import pytest
 from tests.cluster.foretold import foretell
 from tests.cluster.world import MASTER_PID, World
 from tests.lab.cluster import NODES, WITNESS
+from tests.lab.image import POSTFIX_UNIT
 from tests.lab.instruments import other
 from tests.lab.pdu import Mode
 from tests.lab.probe import outage
@@ -40,12 +41,12 @@ def test_power_cut(world: World) -> None:
     for point in ("detected", "decided", "fenced", "storage", "services", "address", "first answer"):
         assert point in timeline
     # The distribution's own tools tell the truth.
-    for unit in ("postfix@-.service", "dovecot.service"):
+    for unit in (POSTFIX_UNIT, "dovecot.service"):
         assert world.nodes[standby].run(f"systemctl is-active {unit}").stdout.strip() == "active"
     world.lab.on(active)
     world.wait_healthy(30)
     assert world.active == standby, "nothing moves back by itself"
-    for unit in ("postfix@-.service", "dovecot.service"):
+    for unit in (POSTFIX_UNIT, "dovecot.service"):
         assert world.nodes[active].run(f"systemctl is-active {unit}", check=False).stdout.strip() == "inactive"
 
 

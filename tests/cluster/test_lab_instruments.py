@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.lab.image import POSTFIX_UNIT
 from tests.lab.lab import Lab
 from tests.lab.node import NodeError
 from tests.lab.pdu import SLOW_S, Mode
@@ -114,7 +115,7 @@ def test_mail_through_the_distribution_s_units(bare: Lab) -> None:
     node, vip = bare.nodes["n1"], bare.addresses.vip
     node.run(MOUNT)
     started = time.monotonic()
-    node.run("systemctl start dovecot.service & systemctl start postfix@-.service; wait; systemctl is-active dovecot")
+    node.run(f"systemctl start dovecot.service & systemctl start {POSTFIX_UNIT}; wait; systemctl is-active dovecot")
     node.run(f"ip addr add {vip}/24 dev eth0")
     print(f"services started in {time.monotonic() - started:.2f} s")
     sent = in_client(
@@ -131,7 +132,7 @@ def test_mail_through_the_distribution_s_units(bare: Lab) -> None:
         print(len(found))""",
     )
     assert sent.strip() == "1"
-    node.run(f"systemctl stop dovecot postfix@-.service; ip addr del {vip}/24 dev eth0; umount /srv/mail")
+    node.run(f"systemctl stop dovecot {POSTFIX_UNIT}; ip addr del {vip}/24 dev eth0; umount /srv/mail")
 
 
 @pytest.mark.parametrize("resets", [False, True])

@@ -5,6 +5,7 @@ import re
 
 from tests.cluster.world import World
 from tests.lab.cluster import WITNESS
+from tests.lab.image import POSTFIX_UNIT
 from tests.lab.instruments import other
 
 
@@ -149,7 +150,7 @@ def test_json_of_every_looking_command(world: World) -> None:
 def test_the_distribution_s_tools_tell_the_truth(world: World) -> None:
     active = world.active
     for node, state in ((active, "active"), (other(active), "inactive")):
-        for unit in ("postfix@-.service", "dovecot.service"):
+        for unit in (POSTFIX_UNIT, "dovecot.service"):
             assert world.nodes[node].run(f"systemctl is-active {unit}", check=False).stdout.strip() == state
-    shown = world.nodes[active].run("systemctl status postfix@-.service dovecot.service").stdout
+    shown = world.nodes[active].run(f"systemctl status {POSTFIX_UNIT} dovecot.service").stdout
     assert shown.count("active (running)") == 2

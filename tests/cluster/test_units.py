@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tests.lab.image import POSTFIX_UNIT
 from tests.lab.lab import Lab
 
 # A mount namespace of the agents' own would hide the mail store from the services, which rules out most of the options
@@ -41,15 +42,15 @@ def test_what_the_agents_unit_mounts_is_seen_by_postfix_and_dovecot(bare: Lab) -
     try:
         node.run("systemctl start hamail-agents.service")
         assert "ext4" in node.run("findmnt -no FSTYPE /srv/mail").stdout
-        node.run("systemctl start postfix@-.service dovecot.service")
-        for service in ("postfix@-.service", "dovecot.service"):
+        node.run(f"systemctl start {POSTFIX_UNIT} dovecot.service")
+        for service in (POSTFIX_UNIT, "dovecot.service"):
             group = f"/sys/fs/cgroup/systemd/$(systemctl show -P ControlGroup {service})/cgroup.procs"
             table = node.run(f"cat /proc/$(head -n 1 {group})/mountinfo").stdout
             assert " /srv/mail " in table, f"{service} does not see the mount"
-        node.run("systemctl stop postfix@-.service dovecot.service && systemctl stop hamail-agents.service")
+        node.run(f"systemctl stop {POSTFIX_UNIT} dovecot.service && systemctl stop hamail-agents.service")
         assert node.run("mountpoint -q /srv/mail", check=False).returncode
     finally:
-        node.run("systemctl stop postfix@-.service dovecot.service 'hamail-agents.*'", check=False)
+        node.run(f"systemctl stop {POSTFIX_UNIT} dovecot.service 'hamail-agents.*'", check=False)
         node.run(f"rm -rf {place}; systemctl daemon-reload; mountpoint -q /srv/mail && umount /srv/mail", check=False)
 
 

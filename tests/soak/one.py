@@ -268,7 +268,7 @@ class Soak:
                 command = ["journalctl", "-D", str(folder), "--no-pager", "-o", "short-precise", "-q"]
                 units = [
                     f"--unit={u}"
-                    for u in ("hamaild", "hamail-executor", "hamail-agents", "postfix@-", "dovecot", "canary")
+                    for u in ("hamaild", "hamail-executor", "hamail-agents", "postfix*", "dovecot", "canary")
                 ]
                 subprocess.run([*command, *units], check=False, stdout=file, stderr=subprocess.STDOUT, timeout=120)
             shutil.copy(node.log, self.out / f"{name}.node.log")

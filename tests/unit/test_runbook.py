@@ -84,7 +84,8 @@ def test_manual_takeover_has_this_cluster_s_commands_in_the_order_of_the_start(s
 
     assert place("systemctl stop hamail-executor") < place("fence_apc") < place("mount -t ext4 /dev/sdb1 /srv/mail")
     assert place("mount -t ext4") < place("systemctl start dovecot.service") < place("ip address add 192.0.2.100")
-    assert place("mount -t ext4") < place("postfix@-.service")
+    assert place("mount -t ext4") < place("systemctl start postfix@-.service || systemctl start postfix.service")
+    assert "systemctl stop postfix@-.service postfix.service" in said
     assert "OCF_RESKEY_pgdata='/srv/mail/pg data' /usr/lib/ocf/resource.d/heartbeat/pgsql start" in said[place("pgsql")]
     assert place("ip address add 192.0.2.100") < place("ip address del 192.0.2.100") < place("umount /srv/mail")
     assert place("systemctl stop dovecot.service") < place("umount /srv/mail") < place("systemctl start hamail-exec")
