@@ -226,7 +226,8 @@ class Engine:
     def facts(self) -> Facts:
         """What this node hears, for the decisions and for people."""
         now, t, m = self.now_ns, self.timings, self.members
-        nodes = {self.me: self.local.own_facts()}
+        own = self.local.own_facts()
+        nodes = {self.me: replace(own, accusers=membership.accusers(m, self.me, now, t))}
         missed = self.missed()
         for name, peer in m.peers.items():
             beat = peer.heartbeat

@@ -186,6 +186,18 @@ def test_a_link_between_two_others_that_is_down_now_is_down_in_the_plan():
     assert world.active_on("mail") is None
 
 
+def test_a_link_that_is_silent_in_one_direction_is_down_in_the_plan_of_both_its_ends():
+    world = running()
+    world.network.block("n3", "n2")
+    world.run_ms(3000)
+    for me in ("n1", "n2", "n3"):
+        assert foretold(situation(world, me), "node-down=n1").groups[0].service is Service.DOWN, me
+    world.network.heal()
+    world.run_ms(3000)
+    for me in ("n1", "n2", "n3"):
+        assert foretold(situation(world, me), "node-down=n1").groups[0].after == "n2", me
+
+
 def risk(world: World, text: str):
     return next(r for r in plan.risks(situation(world)) if r.supposed[0] == text)
 
