@@ -131,7 +131,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     _check(
         "dovecot-mailboxes", dovecot.mailboxes,
-        "mail_location (mail_path, mail_home) lies on storage that moves with the group",
+        "mail_location (mail_path, its INBOX, mail_home) lies on storage that moves with the group",
         "the mailboxes stay on the dead node",
     ),
     _check(
