@@ -63,10 +63,11 @@ def _until_over(app: App, move_id: LogIndex, timeout_ms: int, progress: Progress
 
 def _show(app: App, move: Move, shown: set[str]) -> None:
     first = moves_view.begun_ms(move)
-    for stamp, at_ms in moves_view.points(move):
-        if stamp not in shown:
-            shown.add(stamp)
-            app.say(f"  {'+' + str(at_ms - first):>7} ms  {moves_view.words(move, stamp)}")
+    for point in moves_view.points(move):
+        told = moves_view.words(move, point)
+        if told not in shown:
+            shown.add(told)
+            app.say(f"  {'+' + str(point.at_ms - first):>7} ms  {told}")
     trouble = [f"{node} {why}" for node, why in move.failures.items()] + ([move.cancelled] if move.cancelled else [])
     for words in trouble:
         if words not in shown:

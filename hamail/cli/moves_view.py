@@ -1,6 +1,7 @@
 """Moves of groups: the list, and one move with its phases as bars."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
@@ -10,6 +11,7 @@ from rich.text import Text
 from hamail.cli import chart
 from hamail.cli.chart import Span
 from hamail.cli.words import clock, moment, took
+from hamail.model.ids import NodeName
 from hamail.model.state import Evidence, Move, Stamp, Trigger
 
 DIM, POOR = "dim", "yellow"
@@ -47,16 +49,29 @@ BAR_COLUMNS_MIN = 12
 SILENT = "silent"
 
 
-def points(move: Move) -> list[tuple[str, int]]:
-    """The stamps in the order of time; at equal times in the order in which they must have happened."""
-    rank = {name: place for place, name in enumerate(ORDER)}
+class Point(NamedTuple):
+    name: str  # a Stamp, or why an earlier attempt went no further
+    at_ms: int
+    node: NodeName = ""  # of an earlier attempt
+
+
+def points(move: Move) -> list[Point]:
+    """In the order of time, with earlier attempts; at equal times in the order in which they must have happened."""
+    rank: dict[str, int] = {name: place for place, name in enumerate(ORDER)}
     stamps = dict(move.stamps)
     if move.trigger in ORDERED:
         stamps.pop(Stamp.DETECTED, None)  # nothing had to be noticed: the order is the beginning
-    return sorted(stamps.items(), key=lambda item: (item[1], rank.get(item[0], len(ORDER))))
+    earlier = [Point(past.point, past.at_ms, past.node) for past in move.earlier]
+    found = [*earlier, *(Point(stamp, at_ms) for stamp, at_ms in stamps.items())]
+    # After the source was out, and before the last grant.
+    return sorted(found, key=lambda p: (p.at_ms, rank[Stamp.GRANTED] - 0.5 if p.node else rank.get(p.name, len(ORDER))))
 
 
-def words(move: Move, stamp: str) -> str:
+def words(move: Move, point: Point) -> str:
+    stamp = point.name
+    if point.node:
+        template = WORDS[Stamp(stamp)] if stamp in ORDER else f"{{source}} {stamp}"
+        return template.format(source=point.node, target=point.node)
     if stamp == Stamp.DECIDED and move.trigger in ORDERED:
         return f"ordered by {move.actor}" if move.actor else "ordered"
     if stamp == Stamp.FENCED and move.evidence is Evidence.CONFIRMED:
@@ -93,10 +108,10 @@ def phases(move: Move) -> list[Span]:
     if move.silent_ms:
         spans.append(Span(name=SILENT, begin_ms=0, end_ms=move.silent_ms, style="red"))
     before = begun_ms(move)
-    for stamp, at_ms in points(move):
-        style = BAR_STYLE.get(stamp, "cyan")
-        spans.append(Span(name=stamp, begin_ms=before - first, end_ms=at_ms - first, style=style))
-        before = at_ms
+    for point in points(move):
+        style = BAR_STYLE.get(point.name, "cyan")
+        spans.append(Span(name=point.name, begin_ms=before - first, end_ms=point.at_ms - first, style=style))
+        before = point.at_ms
     return spans
 
 
@@ -201,9 +216,10 @@ class Steps:
             what = f"{move.source or 'the owner'} was silent"
             grid.add_row("", "", f"+{move.silent_ms} ms", what, *([silence] if drawn else []))
         seen = [span for span in spans if span.name != SILENT]
-        for (stamp, at_ms), span in zip(points(move), seen, strict=True):
+        for point, span in zip(points(move), seen, strict=True):
+            at_ms = point.at_ms
             took_ms = f"+{span.end_ms - span.begin_ms} ms"
-            row = (clock(at_ms), f"+{at_ms - first} ms", took_ms, Text(words(move, stamp)))
+            row = (clock(at_ms), f"+{at_ms - first} ms", took_ms, Text(words(move, point)))
             grid.add_row(*row, *([Bar(span, whole_ms)] if drawn else []))
         yield grid
 
@@ -211,7 +227,9 @@ class Steps:
 def as_json(move: Move) -> dict[str, object]:
     """The move with its timeline in order, as milliseconds since the first point."""
     first = begun_ms(move)
-    steps = [{"point": stamp, "at_ms": at_ms, "since_start_ms": at_ms - first} for stamp, at_ms in points(move)]
+    steps = [
+        {"point": p.name, "node": p.node, "at_ms": p.at_ms, "since_start_ms": p.at_ms - first} for p in points(move)
+    ]
     return {
         "id": move.id,
         "group": move.group,

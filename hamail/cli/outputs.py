@@ -40,6 +40,7 @@ class StatusDocument(Status, frozen=True, kw_only=True):
 
 class Point(Struct, frozen=True, kw_only=True):
     point: str
+    node: NodeName  # of an attempt before the last one; "": of the source, or of the last one
     at_ms: int
     since_start_ms: int
 

@@ -232,7 +232,8 @@ def owner_lost(d: Draft, command: c.OwnerLost) -> None:
         raise Rejected(f"only {len(command.voters)} voters miss {command.node}")
     why = f"{_and(command.voters)} have not heard {command.node} for {command.silent_ms / 1000:.1f} s."
     _take_away(d, command, Trigger.NODE_LOST, why)
-    d.mark(command.group, silent_ms=command.silent_ms)
+    if d.trying(command.group) is None:  # or the silence is a part of the move
+        d.mark(command.group, silent_ms=command.silent_ms)
 
 
 def owner_stuck(d: Draft, command: c.OwnerStuck) -> None:

@@ -10,6 +10,7 @@ from hamail.core.transitions import What, find
 from hamail.model.commands import Command
 from hamail.model.ids import Epoch, GroupName, LogIndex, NodeName, ResourceName
 from hamail.model.state import (
+    EARLIER_KEPT,
     EVENTS_KEPT,
     MOVES_KEPT,
     ClusterState,
@@ -17,12 +18,15 @@ from hamail.model.state import (
     GroupState,
     Move,
     NodeState,
+    Past,
     Phase,
     Severity,
+    Stamp,
     Trigger,
 )
 
 DETAIL_CHARS_MAX = 300
+ENDS = (Stamp.DETECTED, Stamp.DECIDED, Stamp.STOPPED, Stamp.FENCED)  # of whoever had the group
 
 
 class Rejected(Exception):
@@ -199,8 +203,26 @@ class Draft:
     def stamp(
         self, name: GroupName, stamps: dict[str, int], *, target: NodeName | None = None, keep_first: bool = False
     ) -> None:
-        """Add points to the group's open move."""
-        self._stamp_move(self._find_move(self.group(name).move), stamps, target, keep_first)
+        """Add points to the group's open move. Those of an attempt that went no further do not replace others."""
+        move, trying = self.open_move_of(name), self.trying(name)
+        if move is not None and move.epoch and Stamp.GRANTED in stamps and Stamp.GRANTED in move.stamps:
+            self._past(move, Stamp.GRANTED, move.target or "", move.stamps[Stamp.GRANTED])
+        if trying is not None:
+            for point in [p for p in (Stamp.STOPPED, Stamp.FENCED) if p in stamps]:
+                self._past(trying, point, self.group(name).owner or "", stamps[point])
+            stamps = {p: at_ms for p, at_ms in stamps.items() if p not in ENDS}
+        self._stamp_move(self.open_move_of(name), stamps, target, keep_first)
+
+    def trying(self, name: GroupName) -> Move | None:
+        """The group's open move, if its owner was granted it by that: what ends now is an attempt."""
+        move = self.open_move_of(name)
+        return move if move is not None and move.epoch and move.epoch == self.group(name).epoch else None
+
+    def _past(self, move: Move, point: str, node: NodeName, at_ms: int) -> None:
+        known = next((m for m in self._moves if m.id == move.id), move)
+        past = [*known.earlier, Past(point=point, node=node, at_ms=at_ms)]
+        past.sort(key=lambda p: (p.at_ms, p.point != Stamp.GRANTED))  # its grant is put aside only by the next one
+        self._change_move(move.id, earlier=tuple(past[-EARLIER_KEPT:]))
 
     def mark(self, name: GroupName, **changes: Any) -> None:
         """Note something about the group's open move."""
@@ -209,7 +231,9 @@ class Draft:
 
     def blame(self, name: GroupName, node: NodeName, why: str, *, again: bool = True) -> None:
         """`node` could not have the group during the open move; `why` goes on after its name."""
-        move = self.open_move_of(name)
+        move, trying = self.open_move_of(name), self.trying(name)
+        if trying is not None and node == self.group(name).owner:
+            self._past(trying, why.partition(" (")[0], node, self.at_ms)
         if move is not None and (again or node not in move.failures):
             self._change_move(move.id, failures={**move.failures, node: record.clip(why.rstrip("."), DETAIL_CHARS_MAX)})
 

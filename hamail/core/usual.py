@@ -43,6 +43,8 @@ def grant(state: ClusterState, group: GroupName) -> Usual:
     """From the proof that the owner is out until the next one had the group."""
 
     def took(m: Move) -> int | None:
+        if m.earlier:  # between them lies an attempt
+            return None
         proven = [m.stamps[s] for s in (Stamp.STOPPED, Stamp.FENCED) if s in m.stamps]
         return _span(max(proven, default=None), m.stamps.get(Stamp.GRANTED))
 
@@ -77,7 +79,7 @@ def _start(m: Move) -> int | None:
 
 
 def _out(m: Move, evidence: Evidence, end: Stamp) -> int | None:
-    if m.evidence is not evidence or m.trigger not in LOST:
+    if m.evidence is not evidence or m.trigger not in LOST or m.earlier:
         return None
     return _span(m.stamps.get(Stamp.DETECTED, m.stamps.get(Stamp.DECIDED)), m.stamps.get(end))
 

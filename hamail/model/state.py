@@ -10,6 +10,7 @@ from hamail.model.practice import AuditHead, DrillOrder, DrillRecord, Incident
 from hamail.model.spec import ClusterSpec
 
 EVENTS_KEPT = 1000
+EARLIER_KEPT = 16  # points of earlier attempts of one move
 MOVES_KEPT = 200
 REQUESTS_KEPT = 500
 FAILURES_KEPT = 128  # of a group: what its failure policy counts
@@ -176,6 +177,14 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rejected: dict[str, str] = {}  # alternative -> why not
 
 
+class Past(Struct, frozen=True, kw_only=True):
+    """A point of an earlier attempt of a move: on a node that was granted the group and did not get it to run."""
+
+    point: str  # a Stamp, or why it went no further: "could not start it"
+    node: NodeName
+    at_ms: int
+
+
 class Move(Struct, frozen=True, kw_only=True):
     """One move of a group with its timeline. Stamps are wall-clock milliseconds of the node that saw the point."""
 
@@ -197,6 +206,7 @@ class Move(Struct, frozen=True, kw_only=True):
     evidence: Evidence | None = None  # of its last grant: why it was certain that nobody held the group
     epoch: Epoch = 0  # of its last grant
     silent_ms: int = 0  # for how long the owner had not been heard when that was decided
+    earlier: tuple[Past, ...] = ()  # attempts before the last one, oldest first; `stamps` has the source and the last
 
 
 class Event(Struct, frozen=True, kw_only=True):

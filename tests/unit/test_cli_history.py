@@ -13,7 +13,8 @@ from rich.console import Console
 
 from hamail.cli import moves_view
 from hamail.cli.main import cli
-from hamail.model.state import Decision, Evidence
+from hamail.cli.moves_view import Point
+from hamail.model.state import Decision, Evidence, Past
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +126,21 @@ def test_history_bears_unknown_stamps_and_equal_times(run, backend):
     assert out.index("tea break") < out.index("decided") < out.index("done: every")
 
 
+def test_history_shows_the_attempt_that_failed_between_the_stop_and_the_last_grant(run, backend):
+    tried = msgspec.structs.replace(
+        ONE_MOVE, source="n1", target="n1", result="rolled back", started_at_ms=1000,
+        stamps={"decided": 1000, "stopped": 1300, "granted": 3200, "done": 3600},
+        earlier=(Past(point="granted", node="n2", at_ms=1300), Past(point="could not start it", node="n2", at_ms=3200)),
+    )  # fmt: skip
+    backend.st = msgspec.structs.replace(backend.st, moves=(tried,))
+    out = run("history", "17")[1]
+    rows = ["stopped on n1, verified", "granted to n2", "n2 could not start it", "granted to n1", "done: every"]
+    assert [row for row in rows if row in out] == rows == sorted(rows, key=out.index)
+    assert "+2200 ms" in next(line for line in out.splitlines() if "n2 could not start it" in line)
+    steps = read(run("history", "17", "--json")[1])["move"]["timeline"]
+    assert [(s["point"], s["node"]) for s in steps if s["node"]] == [("granted", "n2"), ("could not start it", "n2")]
+
+
 def test_events_for_people_and_programs(run):
     _, out, _ = run("events")
     assert (
@@ -167,9 +183,9 @@ def test_why_of_an_event_tells_what_it_stood_on(run, backend):
 
 
 def test_a_node_that_a_person_vouched_for_was_not_fenced():
-    assert moves_view.words(ONE_MOVE, "fenced") == "n2 fenced: surely off"
+    assert moves_view.words(ONE_MOVE, Point("fenced", 0)) == "n2 fenced: surely off"
     confirmed = msgspec.structs.replace(ONE_MOVE, evidence=Evidence.CONFIRMED)
-    assert moves_view.words(confirmed, "fenced") == "n2 is off: confirmed by hand"
+    assert moves_view.words(confirmed, Point("fenced", 0)) == "n2 is off: confirmed by hand"
 
 
 def test_a_move_that_came_back_tells_where_it_was_tried_and_for_how_long_mail_was_away():
