@@ -14,6 +14,7 @@ from hamail.control.peer import Peer, actor_of, peer_of
 from hamail.control.port import Backend
 from hamail.control.views import answer, known_group, known_node, parameters
 from hamail.model import commands
+from hamail.model.asked import asked_for
 from hamail.model.commands import AnyCommand
 from hamail.model.ids import NodeName, RequestId
 from hamail.model.preflight import Preflight, PreflightAsk
@@ -95,7 +96,11 @@ class Actions:
             state = self._backend.state()
             node = known_node(state, body.node)
             if state.spec.nodes[node].witness:
-                raise errors.refused(f"{node} is a witness: it never owns a group", (), head["request"])
+                raise errors.refused(
+                    f"{node} is a witness: it never owns a group",
+                    ("nothing has to leave it before work on it",),
+                    head["request"],
+                )
             if body.standby and not state.maintenance.on:  # in maintenance nothing moves at once
                 found = self._look(PreflightAsk(order="standby", node=node))
                 refuse(found, body.force, f"{node} owns what no other node can take over", head)
@@ -225,7 +230,7 @@ class Actions:
             return answer(await self._orders.carry_out(order, content_of(body), prepare))
         except errors.ApiError as error:
             if error.problem.code == "refused":  # what the log itself refused it has kept already
-                what, group = words_of(body), getattr(body, "group", "")
+                what, group = asked_for(body), getattr(body, "group", "")
                 why = "; ".join((error.problem.error, *error.problem.reasons))
                 self._backend.note_refusal(error.problem.request, actor(request), body.reason, what, group, why)
             raise
@@ -237,13 +242,6 @@ def refuse(found: Preflight, force: bool, error: str, head: Head) -> None:
         raise errors.refused(error, found.refusals, head["request"])
     if found.warnings and not force:
         raise errors.refused(f"{error}; {FORCE}", found.warnings, head["request"])
-
-
-def words_of(body: Request) -> str:
-    """What was asked for: "standby n1"."""
-    kind = "".join(f" {x.lower()}" if x.isupper() else x for x in type(body).__name__.removesuffix("Request")).strip()
-    names = (str(getattr(body, name, "") or "") for name in ("group", "node", "to"))
-    return " ".join((kind, *(name for name in names if name)))
 
 
 def end_ms(now_ms: int, for_ms: int, *, needed: bool = False) -> int:

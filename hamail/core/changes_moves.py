@@ -29,7 +29,7 @@ def request_failover(d: Draft, command: c.RequestFailover) -> None:
     if g.owner is None:
         raise Rejected(f"nobody holds {name}, so nobody must be taken out: hamailctl switchover {name} --to {target}")
     if g.owner == target:
-        raise Rejected(f"{target} already owns {name}")
+        raise Rejected(f"{target} already owns {name}; hamailctl status tells who else could take it")
     if why := unprovable(d, name, g.owner):
         raise Rejected(why)
     d.open_move(name, Trigger.FAILOVER, command, target=target, stamps={Stamp.DETECTED: command.at_ms})

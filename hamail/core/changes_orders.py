@@ -31,7 +31,7 @@ def request_move(d: Draft, command: c.RequestMove) -> None:
         raise Rejected(f"{name} has moved meanwhile: it is at epoch {g.epoch}, not {command.expected_epoch}")
     may_receive(d, name, target)
     if g.owner == target:
-        raise Rejected(f"{target} already owns {name}")
+        raise Rejected(f"{target} already owns {name}; hamailctl status tells who else could take it")
     if g.phase not in RUNNING and g.phase is not Phase.IDLE:
         raise Rejected(f"{name} is {g.phase}: wait until that is over")
     d.open_move(name, Trigger.SWITCHOVER, command, target=target, stamps=ordered(command))
@@ -44,7 +44,7 @@ def may_receive(d: Draft, group: GroupName, target: NodeName) -> None:
     """Raises Rejected when an operator cannot send the group there."""
     node = known(d, target)
     if d.spec.nodes[target].witness or target not in d.spec.groups[group].nodes:
-        raise Rejected(f"{target} may not own {group}")
+        raise Rejected(f"{target} may not own {group}; its nodes are {', '.join(d.spec.groups[group].nodes)}")
     if node.standby:
         raise Rejected(f"{target} is in standby; hamailctl unstandby {target} lifts it")
     if node.incarnation is None or node.fence is not None:
@@ -66,10 +66,14 @@ def order_words(command: c.Command) -> str:
 def set_standby(d: Draft, command: c.SetStandby) -> None:
     node = known(d, command.node)
     if d.spec.nodes[command.node].witness:
-        raise Rejected(f"{command.node} is a witness: it never owns a group, so it cannot be in standby")
+        raise Rejected(
+            f"{command.node} is a witness: it never owns a group, so nothing has to leave it before work on it"
+        )
     until_ms = node.standby_term.until_ms if node.standby_term else 0
     if node.standby == command.standby and until_ms == command.until_ms:
-        raise Rejected(f"{command.node} is already {'in' if command.standby else 'out of'} standby")
+        if command.standby:
+            raise Rejected(f"{command.node} is already in standby; hamailctl unstandby {command.node} ends that")
+        raise Rejected(f"{command.node} is already out of standby; hamailctl status tells whether it could take over")
     held = [(name, g) for name, g in d.groups() if g.owner == command.node and g.phase in RUNNING]
     if command.standby and held and d.maintenance.on:
         raise Rejected(f"the cluster is in maintenance, and {command.node} owns {held[0][0]}")

@@ -55,14 +55,14 @@ def lift_ban(d: Draft, command: c.LiftBan) -> None:
 def _end_ban(d: Draft, group: str, node: str, words: str) -> None:
     bans = d.group(group).bans
     if node not in bans:
-        raise Rejected(f"{group} is not banned from {node}")
+        raise Rejected(f"{group} is not banned from {node}; hamailctl status tells which bans there are")
     d.set_group(group, bans={n: term for n, term in bans.items() if n != node})
     d.event("ban", words, group=group, node=node)
 
 
 def lift_quarantine(d: Draft, command: c.LiftQuarantine) -> None:
     if known(d, command.node).quarantine is None:
-        raise Rejected(f"{command.node} is not in quarantine")
+        raise Rejected(f"{command.node} is not in quarantine; hamailctl quarantine tells who is")
     d.set_node(command.node, quarantine=None, returns=())
     words = f"{command.actor} has taken {command.node} out of quarantine."
     d.event("quarantine", words, node=command.node, actor=command.actor, reason=command.reason)
@@ -110,7 +110,7 @@ def _node_hands_off(d: Draft, command: c.HandsOff) -> None:
 
 def _already(name: str, term: Term | None, command: c.HandsOff) -> None:
     if not command.on and term is None:
-        raise Rejected(f"{name} is not in maintenance")
+        raise Rejected(f"{name} is not in maintenance; hamailctl status tells what is")
     if command.on and term is not None and term.until_ms == command.until_ms:
         raise Rejected(f"{name} is already in maintenance")
 

@@ -62,7 +62,12 @@ def standby(state: ClusterState, facts: Facts, node: NodeName) -> Preflight:
     n = state.node(node)
     checks = []
     if state.spec.nodes[node].witness:
-        checks.append(Check(name="node", verdict=Verdict.BAD, reason=f"{node} is a witness: it never owns a group"))
+        step = "nothing has to leave it before work on it"
+        checks.append(
+            Check(
+                name="node", verdict=Verdict.BAD, reason=f"{node} is a witness: it never owns a group", next_step=step
+            )
+        )
     elif n.standby:
         checks.append(Check(name="node", verdict=Verdict.GOOD, reason=f"{node} is in standby already"))
     owned = [name for name in sorted(state.spec.groups) if state.group(name).owner == node]

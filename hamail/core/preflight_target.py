@@ -28,7 +28,9 @@ def checks(
         whys = [f"{x.node}: {x.reason}" for x in others if x.node != owner]
         return [Check(name="target", verdict=Verdict.BAD, reason=why) for why in whys or [f"{group} has no other node"]]
     if target == owner:
-        return [Check(name="target", verdict=Verdict.BAD, reason=f"{target} already owns {group}")]
+        return [_other(state, group, target, f"{target} already owns {group}")]
+    if target not in state.spec.groups[group].nodes:
+        return [_other(state, group, target, f"{target}: {placement.unfit(state, facts, group, target)}")]
     able = _able(state, facts, group, target)
     if able.verdict is Verdict.BAD:
         return [able]
@@ -40,6 +42,13 @@ def checks(
         _clock(target, report),
         _protected(state, facts, group, target, gone),
     ]
+
+
+def _other(state: ClusterState, group: GroupName, target: NodeName, reason: str) -> Check:
+    """Who was named can never be it."""
+    names = " or ".join(n for n in state.spec.groups[group].nodes if n != target) or "another node in cluster.toml"
+    step = f"name {names}; hamailctl status tells who could take {group}"
+    return Check(name="target", verdict=Verdict.BAD, reason=reason, next_step=step)
 
 
 def _able(state: ClusterState, facts: Facts, group: GroupName, target: NodeName) -> Check:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from hamail.core.words import clock
+from hamail.model.asked import asked_for
 from hamail.model.commands import Command
 from hamail.model.state import EVENTS_KEPT, ClusterState, Decision, Event, GroupState
 
@@ -85,7 +86,7 @@ def refused(state: ClusterState, command: Command, why: str) -> ClusterState:
     """An order of a person that was refused is part of the history; nothing else of the state changes."""
     if not command.request:
         return state
-    sentence = refusal_words(command.actor, tag(command), _subject(command), why)
+    sentence = refusal_words(command.actor, asked_for(command), why)
     if repeated(state, sentence):
         return state
     event = Event(
@@ -102,15 +103,9 @@ def refused(state: ClusterState, command: Command, why: str) -> ClusterState:
     return replace(state, events=(*state.events, event)[-EVENTS_KEPT:])
 
 
-def refusal_words(actor: str, what: str, subject: str, why: str) -> str:
-    about = f" {subject}" if subject else ""
-    return clip(f"{actor} asked for {what.replace('_', ' ')}{about}; refused: {why}", 2 * TEXT_CHARS_MAX)
+def refusal_words(actor: str, what: str, why: str) -> str:
+    return clip(f"{actor} asked for {what}; refused: {why}", 2 * TEXT_CHARS_MAX)
 
 
 def repeated(state: ClusterState, sentence: str) -> bool:
     return any(e.kind == "refused" and e.sentence == sentence for e in state.events[-REFUSALS_LOOKED_AT:])
-
-
-def _subject(command: Command) -> str:
-    names = (str(getattr(command, name, "") or "") for name in ("group", "node", "target", "resource"))
-    return " ".join(name for name in names if name)

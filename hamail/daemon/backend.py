@@ -148,7 +148,7 @@ class DaemonBackend:
 
     def note_refusal(self, request: RequestId, actor: str, reason: str, what: str, group: GroupName, why: str) -> None:
         state = self.state()
-        sentence = record.refusal_words(actor, what, "", why)
+        sentence = record.refusal_words(actor, what, why)
         silent = self._engine.problem or not self._shell.health().leader or not state.config.revision
         if silent or record.repeated(state, sentence) or any(known == request for known, _, _ in state.requests):
             return

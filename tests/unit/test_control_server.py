@@ -565,4 +565,4 @@ def test_a_refusal_before_the_log_is_kept_in_the_history(client, backend):
     backend.refusals = {"n2": ("n2 is being fenced",)}
     with pytest.raises(cl.Refused):
         client.request_move("mail", "n2", "because")
-    assert backend.noted == [("root", "move mail n2", "mail cannot be moved now; n2 is being fenced")]
+    assert backend.noted == [("root", "switchover mail --to n2", "mail cannot be moved now; n2 is being fenced")]

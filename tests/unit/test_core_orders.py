@@ -564,9 +564,10 @@ def test_the_fence_device_of_the_target():
 
 
 def test_targets_that_cannot():
-    assert "already owns" in look("switchover", to="n1").refusals[0]
+    assert "already owns mail (name n2; hamailctl status tells who could" in look("switchover", to="n1").refusals[0]
     assert "n2: it is not ready" in look("switchover", known=facts(n2=SICK)).refusals[0]
-    assert "witness" in look("switchover", to="n3").refusals[0]
+    refused = look("switchover", to="n3").refusals[0]
+    assert "witness" in refused and "(name n1 or n2; hamailctl status tells who could take mail)" in refused
     off = run(active(), c.SetMaintenance(at_ms=0, on=True), start=20)
     for order in ("switchover", "failover", "restart"):
         assert "in maintenance" in look(order, off).refusals[0]

@@ -78,6 +78,12 @@ def test_every_node_keeps_the_same():
     assert len(told) == 1
 
 
+def test_a_refused_order_is_told_as_it_was_typed_with_a_next_step():
+    order = c.SetStandby(at_ms=5, node="n1", standby=False, request="order-1", actor="anna")
+    sentence = apply(began(), 10, order)[0].events[-1].sentence
+    assert sentence.startswith("anna asked for unstandby n1; refused: n1 is already out of standby; hamailctl status")
+
+
 def test_a_refused_order_is_kept_and_changes_nothing_else():
     state = began()
     order = c.SetStandby(at_ms=5, node="n3", standby=True, request="order-1", actor="anna", reason="disk swap")
@@ -85,7 +91,7 @@ def test_a_refused_order_is_kept_and_changes_nothing_else():
     assert not outcome.accepted
     event = after.events[-1]
     assert (event.kind, event.actor, event.reason, event.node) == ("refused", "anna", "disk swap", "n3")
-    assert event.sentence.startswith("anna asked for set standby n3; refused: n3 is a witness")
+    assert event.sentence.startswith("anna asked for standby n3; refused: n3 is a witness")
     assert event.decision.rule == "refused"
     assert replace(after, events=state.events, requests=(), applied=3) == replace(state, applied=3)
     again, _ = apply(after, 11, replace(order, request="order-2"))
