@@ -3,6 +3,7 @@
 Run as a program inside such a place it tells one story and prints what happened, one JSON line per step.
 """
 
+import imaplib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from agents_support import ROOT, call, load, loop_device, meta, sh
 
@@ -131,6 +133,16 @@ def dovecot_parameters(room: str) -> dict[str, str]:
     }
 
 
+def idle_session(room: str) -> BinaryIO:
+    """A client that waits for new mail, as most do all day."""
+    link = imaplib.IMAP4("127.0.0.1", timeout=5)
+    link.login("joe", Path(room, "password").read_text().strip())
+    link.select("INBOX")
+    link.send(b"x IDLE\r\n")
+    assert link.readline().startswith(b"+")
+    return link.file
+
+
 def story(name: str, room: str) -> None:
     agent = load(name)
     parameters = postfix_parameters(room) if name == "postfix" else dovecot_parameters(room)
@@ -150,7 +162,10 @@ def story(name: str, room: str) -> None:
     step("start again", "start")
     step("shallow", "monitor")
     step("deep", "monitor", "10")
+    session = idle_session(room) if name == "dovecot" else None
     step("stop", "stop")
+    if session is not None:
+        print(json.dumps({"step": "session", "last": session.readline().decode()}))
     step("stop again", "stop")
     step("after stop", "monitor")
     locks = [Path(room, "mail/box", user, "dovecot-uidlist.lock") for user in ("ann", "bob")]

@@ -95,6 +95,11 @@ def test_dovecot_stop_does_not_wait_for_the_masters_sleep(dovecot: dict[str, dic
     assert dovecot["stop"]["ms"] < 900, "the master sleeps a second before it exits; this is to be cut short"
 
 
+def test_a_session_that_waits_for_mail_is_ended_in_order(dovecot: dict[str, dict]) -> None:
+    assert dovecot["session"]["last"].startswith("* BYE"), "killed, it might leave its locks behind"
+    assert "killing it" not in dovecot["stop"]["err"]
+
+
 def test_the_lock_of_a_dovecot_that_was_killed_while_it_started_is_not_waited_for(dovecot: dict[str, dict]) -> None:
     assert dovecot["restart"]["ms"] < 5000, "Dovecot itself waits 10 s for it"
 
