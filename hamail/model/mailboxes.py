@@ -35,10 +35,15 @@ def location(text: str) -> tuple[str, str, list[str]]:
 
 def _paths(settings: Mapping[str, str]) -> list[str]:
     if path := settings.get("mail_path", ""):
-        return [path, *(settings[key] for key in APART if settings.get(key))]
+        return [path, *(settings[key] for key in APART if is_apart(settings.get(key, "")))]
     _, main, options = location(settings.get("mail_location", ""))
     pairs = (option.partition("=") for option in options)
-    return [main, *(path for key, _, path in pairs if key in APART_BEFORE and path)]
+    return [main, *(path for key, _, path in pairs if key in APART_BEFORE and is_apart(path))]
+
+
+def is_apart(path: str) -> bool:
+    """Any other is below the rest of the mail."""
+    return path.startswith(("/", "~", "%"))
 
 
 def _fixed(path: str) -> str:

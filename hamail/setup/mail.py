@@ -17,7 +17,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from hamail.disk import RealDisk, write_whole
-from hamail.model.mailboxes import APART, location, places
+from hamail.model.mailboxes import APART, is_apart, location, places
 from hamail.setup.machine import Machine
 from hamail.setup.problem import SetupError
 
@@ -166,7 +166,10 @@ class Mail:
             return
         wanted = self._paths(has) if self._dovecot_version() >= PATH_SINCE else self._location(has)
         for key, value in wanted.items():
-            self._set(edited, key, value)
+            if value is None:
+                self._unset(edited, key)
+            else:
+                self._set(edited, key, value)
         self._reasons.append(f"{', '.join(wanted)}: the mailboxes move with the storage")
         before = ", ".join(has[key] for key in wanted if has[key] and key != "mail_driver")
         self._by_hand.append(
@@ -175,14 +178,17 @@ class Mail:
             else f"make {self._mount}/box on the shared storage, for the user that Dovecot delivers as"
         )
 
-    def _paths(self, has: dict[str, str]) -> dict[str, str]:
-        """Of Dovecot 2.4. What is kept apart elsewhere goes to the rest: an INBOX that stays behind is lost mail."""
-        wanted = {} if has["mail_driver"] else {"mail_driver": "maildir"}
+    def _paths(self, has: dict[str, str]) -> dict[str, str | None]:
+        """Of Dovecot 2.4. What is kept apart elsewhere goes to the rest: an INBOX that stays behind is lost mail.
+
+        None: not set at all. An empty value is another one than that: with it a Maildir has its INBOX in `.INBOX`.
+        """
+        wanted: dict[str, str | None] = {} if has["mail_driver"] else {"mail_driver": "maildir"}
         if not all(self._moves(place.path) for place in places(has | dict.fromkeys(APART, ""))):
             wanted["mail_path"] = f"{self._mount}/box/%{{user}}"
-        return wanted | {key: "" for key in APART if has[key] and not self._moves(has[key])}
+        return wanted | {key: None for key in APART if is_apart(has[key]) and not self._moves(has[key])}
 
-    def _location(self, has: dict[str, str]) -> dict[str, str]:
+    def _location(self, has: dict[str, str]) -> dict[str, str | None]:
         """Before 2.4: all in one line. Options without a path, as LAYOUT, stay."""
         driver, path, options = location(has["mail_location"])
         kept = [option for option in options if "/" not in option or self._moves(option.partition("=")[2])]
@@ -211,11 +217,15 @@ class Mail:
         line = re.compile(rf"(?m)^{key}\s*=.*$")
         for path, text in reversed(edited.items()):
             if line.search(text):
-                edited[path] = line.sub(lambda _: f"{key} = {value}".rstrip(), text)
+                edited[path] = line.sub(lambda _: f"{key} = {value}", text)
                 return
         main = next(iter(edited))
         text = edited[main].rstrip("\n")
-        edited[main] = f"{text}\n{f'{key} = {value}'.rstrip()}\n"
+        edited[main] = f"{text}\n{key} = {value}\n"
+
+    def _unset(self, edited: dict[Path, str], key: str) -> None:
+        for path, text in edited.items():
+            edited[path] = re.sub(rf"(?m)^({key}\s*=.*)$", r"#\1", text)
 
     def _try(self, folder: Path, edited: dict[Path, str]) -> None:
         with tempfile.TemporaryDirectory() as scratch:

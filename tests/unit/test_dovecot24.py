@@ -142,7 +142,7 @@ def test_init_brings_the_inbox_along(tmp_path: Path) -> None:
         "-mail_path = %{home}/mail",
         "-mail_inbox_path = /var/mail/%{user}",
         "+mail_path = /srv/mail/box/%{user}",
-        "+mail_inbox_path =",
+        "+#mail_inbox_path = /var/mail/%{user}",
     ]
     assert any("%{home}/mail, /var/mail/%{user} now, copy" in line for line in plan.by_hand)
 
@@ -166,6 +166,7 @@ def test_init_finds_mail_on_another_mount(tmp_path: Path) -> None:
         ({"mail_location": "maildir:~/Maildir", "mail_home": "/srv/%u"}, [Place("/srv", by_home=True)]),
         ({"mail_location": ""}, [Place("", by_home=True)]),
         ({"mail_path": "~/Maildir", "mail_inbox_path": "~/in"}, [Place("", by_home=True)]),
+        ({"mail_path": "/a/%{user}", "mail_inbox_path": "."}, [Place("/a")]),
         ({"mail_path": "/a/%{user}", "mail_control_path": "/b/%{user}"}, [Place("/a"), Place("/b")]),
     ],
 )
