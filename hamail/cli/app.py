@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 import msgspec
@@ -39,6 +39,7 @@ class App:
         self.socket = socket
         self.words = words
         self.json = False
+        self.order = False  # it changes something, whether or not anybody reads what it says
         self._console: Console | None = None
 
     @property
@@ -52,9 +53,21 @@ class App:
         if self._console is None:
             from rich.console import Console
 
+            app = self
+
+            class Output(Console):
+                def print(self, *objects: Any, **options: Any) -> None:
+                    try:
+                        super().print(*objects, **options)
+                    except BrokenPipeError:  # of older versions of rich
+                        app.unread()
+
+                def on_broken_pipe(self) -> None:
+                    app.unread()
+
             known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
             width = None if known else COLUMNS_UNKNOWN
-            self._console = Console(highlight=False, markup=False, emoji=False, width=width)
+            self._console = Output(highlight=False, markup=False, emoji=False, width=width)
         return self._console
 
     def say(self, text: str = "", style: str = "") -> None:
@@ -64,12 +77,26 @@ class App:
 
     def emit(self, value: Any, name: str = "") -> None:
         """One JSON document. `name`: of its schema, when it is not that of the command."""
-        click.echo(msgspec.json.format(msgspec.json.encode(_named(value, name)), indent=2).decode())
+        text = msgspec.json.format(msgspec.json.encode(_named(value, name)), indent=2).decode()
+        try:
+            click.echo(text)
+        except BrokenPipeError:
+            self.unread()
 
     def emit_line(self, value: Any, name: str = "") -> None:
         """One JSON document in one line, at once: for streams."""
         click.echo(msgspec.json.encode(_named(value, name)).decode())
         sys.stdout.flush()
+
+    def unread(self) -> None:
+        """The reader of our output has left. An order goes on all the same; anything else ends without a word."""
+        silence(sys.stdout)
+        if not self.order:
+            raise SystemExit(int(Exit.FAILED))
+        try:
+            click.echo("hamailctl: nobody reads the output any more; the order is carried out all the same", err=True)
+        except BrokenPipeError:
+            silence(sys.stderr)
 
     def end(self, code: Exit, error: str, reasons: Sequence[str] = (), request: str = "", hint: str = "") -> NoReturn:
         """Say what went wrong, why and what to do, and leave."""
@@ -94,6 +121,11 @@ class App:
             self.end(Exit.USAGE, "nobody answered, so nothing was done; add --yes to go ahead without a question")
         if not agreed:
             self.end(Exit.NOT_DONE, "nothing was done, as you wish")
+
+
+def silence(stream: IO[str]) -> None:
+    """Whose reader has left. Not even the interpreter may write to the old pipe at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _named(value: Any, name: str) -> dict[str, Any]:
@@ -123,8 +155,17 @@ def json_option(command: F) -> F:
 
 def order_options(command: F) -> F:
     """What every command that changes something takes."""
+
+    def is_order(context: click.Context, _: click.Parameter, value: str) -> str:
+        context.ensure_object(App).order = True
+        return value
+
     command = click.option(
-        "--request", metavar="ID", default="", help="Id of an earlier try; sending it again is safe."
+        "--request",
+        metavar="ID",
+        default="",
+        callback=is_order,
+        help="Id of an earlier try; sending it again is safe.",
     )(command)
     return click.option("--reason", metavar="TEXT", default="", help="Kept in the history.")(command)
 

@@ -1,6 +1,5 @@
 """hamailctl: ask and tell the hamaild of this machine."""
 
-import os
 import sys
 from typing import Any
 
@@ -25,7 +24,7 @@ from hamail.cli import (
     runbook,
     status,
 )
-from hamail.cli.app import App, Exit, end_with, examples
+from hamail.cli.app import App, Exit, end_with, examples, silence
 from hamail.cli.doctor import doctor
 from hamail.cli.importer import importer
 from hamail.cli.maintenance import maintenance
@@ -65,8 +64,8 @@ class _Main(click.Group):
         except KeyboardInterrupt:
             raise SystemExit(130) from None
         except BrokenPipeError:
-            # The reader of our output has left; nothing more can be said, not even by the interpreter at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            silence(sys.stdout)
+            silence(sys.stderr)
             raise SystemExit(int(Exit.FAILED)) from None
 
 
