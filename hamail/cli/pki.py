@@ -47,21 +47,11 @@ def status(app: App) -> None:
     if app.json:
         app.emit({"schema": JSON_SCHEMA, "certificates": rows, "authority": authority})
         raise SystemExit(int(Exit.FAILED) if poor else 0)
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("certificate", "of", "until", "verdict"):
-        table.add_column(name, overflow="fold")
-    for row in rows:
+    for row in rows:  # in lines that only the terminal breaks: what is copied from them is whole
+        app.say(row["file"])
         good = row["verdict"] in ("good", "authority")
-        table.add_row(
-            row["file"],
-            row["subject"],
-            row["expires"][:10],
-            Text(row["sentence"], style="green" if good else "bold red"),
-        )
-    app.console.print(table)
+        about = f"  {row['subject']}, until {row['expires'][:10]}: {row['sentence']}"
+        app.say(about, "green" if good else "bold red")
     if authority is not None:
         app.say(f"\n{authority['sentence']}", "yellow" if authority["phase"] != "settled" else "")
         for name, holding in authority["nodes"].items():

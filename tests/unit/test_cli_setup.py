@@ -168,12 +168,16 @@ def test_no_token_for_nobody(first: Path, node: str, said: str) -> None:
         (-3, 1, "EXPIRED"),
     ],
 )
-def test_the_status_of_certificates(first: Path, days: int, code: int, said: str) -> None:
+def test_the_status_of_certificates(
+    first: Path, monkeypatch: pytest.MonkeyPatch, days: int, code: int, said: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
     from hamail.pki import issue
 
     issue(first / "keep" / "1", "mail", "n1", first / "pki", days=days)
     done = run("pki", "status")
     assert done.exit_code == code and "n2: has not joined" in done.output, done.output
+    assert f"\n{first}/pki/ca.pem\n" in done.output, "a path is in one piece, however narrow the screen"
     rows = json.loads(run("pki", "status", "--json").output)
     assert said in rows["certificates"][0]["sentence"]
     assert rows["certificates"][0]["subject"] == "hamail://mail/n1" and rows["authority"]["phase"] == "settled"
