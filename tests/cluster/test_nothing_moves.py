@@ -52,6 +52,9 @@ def test_link_between_the_mail_nodes_cut_while_both_hear_the_witness(world: Worl
         world.lab.partition(active, standby)
         world.until(lambda: not world.view(active, standby)["alive"], 3, "the standby does not hear the active node")
         world.never(lambda: world.view(active, standby)["suspected"], HOLD_S, "one bad link is no death")
+        told = {f"link-broken {'-'.join(sorted((active, standby)))}"}
+        world.until(lambda: world.alerts(WITNESS) == told, 12, "the witness tells of a link that is not its own")
+        assert told <= world.alerts(active) and told <= world.alerts(standby)
         world.lab.heal()
 
 
