@@ -365,7 +365,9 @@ class Executor:
             return f"group {name} is still held under epoch {self._held[name].epoch} ({self._held[name].state})"
         last = self._last_epoch.get(name, 0)
         if request.epoch <= last:
-            return f"group {name} was already held, or found stopped, under epoch {last}"
+            late = f"this start is for epoch {request.epoch}, so it is out of date"
+            anew = "if the cluster was set up anew, restart hamail-executor"
+            return f"group {name} was already held, or found stopped, under epoch {last}; {late} ({anew})"
         return ""
 
     def _extend(self, request: Extend) -> str:
