@@ -33,7 +33,11 @@ def config() -> None:
 @json_option
 @pass_app
 def check(app: App, file: Path) -> None:
-    """Check FILE; nothing is changed. Works without a running hamaild."""
+    """Check FILE; nothing is changed. Works without a running hamaild.
+
+    Where it runs, every mail node is asked whether it could use FILE: its agents, its [allow], its interfaces. Who does
+    not answer within 4 s is named, and holds nothing up.
+    """
     source = read_file(app, file)
     from hamail.config import ConfigError, parse_cluster, warnings
     from hamail.config.local import check_local, local_interfaces
