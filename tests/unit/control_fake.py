@@ -169,7 +169,8 @@ class FakeBackend:
             )  # fmt: skip
             groups.append(msgspec.structs.replace(base, **self.group_changes))
         status = Status(
-            schema=STATUS_SCHEMA, cluster=self.st.spec.name, node=self.node, at_ms=self.now + 3_600_000, version="0.1.0",
+            schema=STATUS_SCHEMA, cluster=self.st.spec.name, node=self.node,
+            at_ms=self.now + 3_600_000, version="0.1.0",
             quorum=self.quorum, coordinator="n1", term=4, applied=self.st.applied,
             config_revision=self.st.config.revision, maintenance=self.st.maintenance, nodes=tuple(nodes),
             groups=tuple(groups), last_drill=self.st.drills[-1] if self.st.drills else None,
