@@ -56,8 +56,10 @@ class World:
         self.nodes = self.lab.nodes
         self.wait_healthy(HEALTHY_S)
         # Only now: a lab has its addresses once it is up.
-        self.recorder = instruments.recorder(self.lab, BUILD / "cluster-evidence.jsonl").start()
-        self.load = instruments.mail_load(self.lab, BUILD / "cluster-mail.jsonl", MAIL_RATE).start()
+        evidence = BUILD / self.lab.name  # another session at the same time has its own
+        evidence.mkdir(parents=True, exist_ok=True)
+        self.recorder = instruments.recorder(self.lab, evidence / "cluster-evidence.jsonl").start()
+        self.load = instruments.mail_load(self.lab, evidence / "cluster-mail.jsonl", MAIL_RATE).start()
 
     def stop(self) -> None:
         for instrument in (self.load, self.recorder):
