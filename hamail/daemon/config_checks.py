@@ -4,7 +4,7 @@ allows, its interfaces. A node that does not answer in time is unknown, and hold
 
 import asyncio
 import itertools
-import time
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class ConfigChecks:
         self._send = send
         self._agent_dirs = agent_dirs
         self._policy = policy
-        self._nonces = itertools.count(time.time_ns())
+        self._nonces = itertools.count(secrets.randbits(60))  # an answer to an earlier life of hamaild fits none
         self._answers: dict[tuple[NodeName, int], asyncio.Future[tuple[str, ...]]] = {}
         self._one = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
