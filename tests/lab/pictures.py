@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from tests.lab.lab import Lab
+from hamail.practice.plan import STILL_MS
+from tests.lab.lab import Lab, LabError
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 COLUMNS = 100
@@ -148,12 +149,13 @@ def take(lab: Lab, say: Callable[[str], None]) -> None:
     lab.run("n3", "echo any >/root/password; chmod 600 /root/password")
     mailbox = "user1@example.test"
     login = f"--to {mailbox} --user {mailbox} --password-file /root/password --plain --mail-every 500ms"
+    time.sleep(STILL_MS / 1000 + 1)  # a drill begins with what has stood still
     held = lab.run("n3", f"hamailctl drill node-loss mail {login} -o /root/drills --yes", check=False, timeout_s=200)
     found = lab.run("n3", "cat /root/drills/*/*.html", check=False)
     if found.returncode == 0:
         screens.page("drill", found.stdout)
     else:
-        say(f"pictures: no report of the drill: {held.stdout}{held.stderr}")
+        raise LabError(f"no report of the drill: {held.stdout}{held.stderr}")
 
 
 def main(arguments: list[str]) -> int:
