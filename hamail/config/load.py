@@ -15,6 +15,7 @@ from hamail.config.section import Section
 from hamail.model.spec import ClusterSpec
 
 FILE_BYTES_MAX = 256 << 10
+LINE_DOTS_MAX = 128  # the TOML reader takes memory by the square of a key's parts: 32 kB of them took a gigabyte
 _AT_LINE = re.compile(r"\s*\(at line (\d+), column (\d+)\)$")
 T = TypeVar("T")
 
@@ -29,6 +30,9 @@ def parse_cluster(text: str, place: str) -> ClusterSpec:
     """`place` is the file's name, for messages. Raises ConfigError with every problem."""
     if len(text.encode("utf-8", "surrogatepass")) > FILE_BYTES_MAX:
         raise ConfigError((Problem(place, f"is over {FILE_BYTES_MAX} bytes"),))
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.replace("..", "").count(".") > LINE_DOTS_MAX:  # no two of a key stand together
+            raise ConfigError((Problem(f"{place}:{number}", f"has more than {LINE_DOTS_MAX} dots in one line"),))
     return _parse(text, place, _checked_cluster)
 
 
