@@ -1,6 +1,8 @@
 """hamailctl: ask and tell the hamaild of this machine."""
 
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -122,6 +124,9 @@ for _command in revisions.COMMANDS:
 
 
 def main() -> None:
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # the caller has closed it: `>&-`
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - as long as this process
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a name in a strange encoding must not end in a traceback

@@ -47,3 +47,12 @@ def test_what_only_looks_ends_without_a_word(tmp_path):
     with serving(FakeBackend(), tmp_path / "c"):
         done = unread(tmp_path / "c", "status")
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", [f"config apply {CONFIG} --yes", "standby n2 --yes", "clear mail --json"])
+def test_an_order_is_carried_out_without_any_output(tmp_path, words, closed):
+    backend, command = FakeBackend(), f"exec {sys.executable} -m hamail.cli.main --socket {tmp_path / 'c'} {words}"
+    with serving(backend, tmp_path / "c"):
+        done = subprocess.run(["/bin/sh", "-c", f"{command} {closed}"], capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr, len(backend.submitted)) == (0, b"", 1)
