@@ -13,7 +13,7 @@ import structlog
 from hamail.disk import RealDisk, write_whole
 from hamail.model.ids import NodeName
 from hamail.model.messages import AnyMessage, Revoked
-from hamail.pki.revocations import KEPT, STATEMENT_BYTES_MAX, STATEMENTS_MAX, merged, statements
+from hamail.pki.revocations import KEPT, STATEMENT_BYTES_MAX, STATEMENTS_MAX, certificates, merged, statements
 from hamail.transport.certificates import FILE_BYTES_MAX, Certificates
 from hamail.transport.links import LinkStatus
 
@@ -86,7 +86,7 @@ class Revocations:
     async def _watch(self) -> None:
         while True:
             text = await asyncio.to_thread(_read, self._files.authority)
-            if text not in ("", self._authorities):
+            if text != self._authorities and certificates(text):  # else it is damaged: what is known goes on to count
                 self._authorities = text
                 # What only a former authority has said is of no use to the others; for us it goes on to count.
                 self._said = {s: below for s, below in self._said.items() if statements(s, self._cluster, text)}

@@ -51,16 +51,21 @@ def statement(authority: Authority, below: Mapping[NodeName, int]) -> str:
 
 def statements(text: str, cluster: str, authorities: str) -> dict[str, dict[NodeName, int]]:
     """The statements in a text that one of these authorities (PEM) has made of this cluster: each with what it says."""
-    try:
-        trusted = x509.load_pem_x509_certificates(authorities.encode())
-    except ValueError:
-        return {}
+    trusted = certificates(authorities)
     found = {}
     for block in list(_BLOCK.finditer(text))[:STATEMENTS_MAX]:
         said = _read(block[1], trusted)
         if said is not None and said.cluster == cluster:
             found[block[0]] = said.below
     return found
+
+
+def certificates(text: str) -> list[x509.Certificate]:
+    """None where any part cannot be read: it is being written, or damaged."""
+    try:
+        return x509.load_pem_x509_certificates(text.encode())
+    except ValueError:
+        return []
 
 
 def merged(several: Iterable[Mapping[NodeName, int]]) -> dict[NodeName, int]:

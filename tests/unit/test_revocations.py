@@ -303,3 +303,19 @@ def test_a_statement_about_another_cluster(tmp_path: Path) -> None:
 
 def test_serials() -> None:
     assert number_of(serial_of(1_700_000_000, 7)) == 1_700_000_000 and number_of(1 << 158) == 0
+
+
+async def test_a_damaged_ca_pem_forgets_nothing(keep: Keep, tmp_path: Path) -> None:
+    """It is half written, say, while an old copy of it is brought back."""
+    path, old = tmp_path / "n1" / "ca.pem", keep.bundle()
+    keep.revoke("n2", "stolen")
+    path.write_text(keep.bundle())
+    async with Member(tmp_path, "n1") as n1:
+        known = n1.revocations.below
+        await until((tmp_path / "n1" / KEPT).exists)
+        for text in (old[: len(old) // 2], "", old):
+            path.write_text(text)
+            await asyncio.sleep(0.1)
+    again = Member(tmp_path, "n1").revocations
+    again.begin()
+    assert again.below == known and "n2" in known
