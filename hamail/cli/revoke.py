@@ -39,6 +39,7 @@ def revoke(app: App, node: str, reason: str, force: bool, dry_run: bool, yes: bo
     """
     from hamail.cli.preflight_view import decide
 
+    app.order = True
     reason = " ".join(reason.split())
     if not reason or len(reason) > REASON_CHARS_MAX:
         app.end(Exit.USAGE, f"--reason: say why, in at most {REASON_CHARS_MAX} characters")

@@ -161,6 +161,13 @@ def test_who_is_active_is_revoked_by_force_only(room: Room, tmp_path: Path, monk
     assert not room.keep.state.revoked
 
 
+def test_it_is_revoked_also_when_nobody_reads_what_it_would_do(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hamail.cli.preflight_view.decide", lambda app, *_, **__: app.unread())
+    monkeypatch.setattr("hamail.cli.app.silence", lambda _: None)
+    run("pki", "revoke", "n2", *OPTIONS, "--yes", "--force")
+    assert "n2" in room.keep.state.revoked
+
+
 def test_what_it_would_do() -> None:
     status = FakeBackend().status()
     group = replace(status.groups[0], owner="n2", phase=Phase.ACTIVE)
