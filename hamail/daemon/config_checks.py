@@ -23,7 +23,7 @@ from hamail.model.spec import ClusterSpec
 
 ANSWER_TIMEOUT_S = 4.0
 ASKED_MAX = 4  # that wait here at a time; who asks beyond that gets no answer
-PROBLEMS_MAX = 50  # that are told to another node
+PROBLEMS_MAX = 50  # that one node tells another
 PROBLEM_CHARS_MAX = 1000
 
 log = structlog.get_logger("hamail.config")
@@ -106,7 +106,7 @@ class ConfigChecks:
         if isinstance(message, ConfigTold):
             waiting = self._answers.get((sender, message.nonce))
             if waiting is not None and not waiting.done():
-                waiting.set_result(message.problems)
+                waiting.set_result(_short(message.problems))
         elif len(self._tasks) >= ASKED_MAX:
             log.warning("configurations are to be checked faster than they can be", node=sender)
         else:
@@ -117,8 +117,7 @@ class ConfigChecks:
     async def _answer(self, asker: NodeName, message: ConfigAsk) -> None:
         async with self._one:
             found = await asyncio.to_thread(self._look, message.source)
-        told = tuple(problem[:PROBLEM_CHARS_MAX] for problem in found[:PROBLEMS_MAX])
-        self._send(asker, ConfigTold(nonce=message.nonce, problems=told))
+        self._send(asker, ConfigTold(nonce=message.nonce, problems=_short(found)))
 
     def _look(self, source: str) -> tuple[str, ...]:
         try:
@@ -130,3 +129,8 @@ class ConfigChecks:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a configuration could not be checked for another node", exc_info=error)
+
+
+def _short(problems: tuple[str, ...]) -> tuple[str, ...]:
+    """By the one who tells and by the one who hears: either may be wrong."""
+    return tuple(problem[:PROBLEM_CHARS_MAX] for problem in problems[:PROBLEMS_MAX])
