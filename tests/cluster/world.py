@@ -69,7 +69,8 @@ class World:
     def begin(self) -> None:
         """A test begins: with a healthy cluster, or not at all."""
         self.wait_healthy(HEALTHY_S)
-        self.client("n1").clear("mail")  # as whoever has mended a failure does: a node that has just failed is no good target
+        # As whoever has mended a failure does: a node that has just failed is no good target.
+        self.client("n1").clear("mail")
         self.began_ns, self.began_at = time.monotonic_ns(), time.time()
         self.last_event = max((e["index"] for e in self.ask("events?after=0")["events"]), default=0)
         self.lab.struck.clear()
