@@ -19,6 +19,7 @@ import msgspec
 from hamail.executor import notify
 from hamail.executor.agent_server import serve_activated
 from hamail.executor.cgroups import detect
+from hamail.executor.clock import boottime_ns
 from hamail.executor.executor import Executor, Settings
 from hamail.executor.ledger import Ledger
 from hamail.executor.policy import Policy
@@ -30,6 +31,7 @@ from hamail.executor.wire import PROTOCOL
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _NOTIFY_INTERVAL_MAX_S = 5.0
+_LOOK_INTERVAL_S = 0.25  # whether what is held has changed
 _LOCK_WAIT_S = 1.0
 
 log = logging.getLogger("hamail.executor")
@@ -152,11 +154,15 @@ async def _serve(place: Place, processes: Processes, notifier: notify.Notifier) 
 
 
 async def _keep_notifying(notifier: notify.Notifier, executor: Executor) -> None:
-    """Tell systemd that the event loop turns, and what is held."""
+    """Tell systemd that the event loop turns, and what is held: an upgrade asks for it before it restarts anything."""
     interval_s = min(_NOTIFY_INTERVAL_MAX_S, int(os.environ.get("WATCHDOG_USEC", "10000000")) / 2e6)
+    told, due_ns = "", 0
     while True:
-        notifier.send("WATCHDOG=1", f"STATUS={executor.sentence()}")
-        await asyncio.sleep(interval_s)
+        sentence, now_ns = executor.sentence(), boottime_ns()
+        if sentence != told or now_ns >= due_ns:
+            notifier.send("WATCHDOG=1", f"STATUS={sentence}")
+            told, due_ns = sentence, now_ns + int(interval_s * 1e9)
+        await asyncio.sleep(min(interval_s, _LOOK_INTERVAL_S))
 
 
 def _boot_id() -> str:

@@ -1,5 +1,6 @@
 """What the executor does not do, each with its reason; and what it can do without: systemd, a console, cgroups."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hamail.executor import bounds, cgroups, notify, policy, secrecy, spawn, watchdog
+from hamail.executor import bounds, cgroups, main, notify, policy, secrecy, spawn, watchdog
 from hamail.executor.cgroups import CgroupSet, MarkedSet, ProcessSets
 from hamail.executor.policy import Policy
 from hamail.model.spec import ResourceSpec
@@ -128,6 +129,30 @@ def test_systemd_is_told_and_missed_by_nobody(tmp_path, monkeypatch):
     notify.Notifier(str(tmp_path / "gone")).send("READY=1")
     notify.Notifier("@hamail-test-gone").send("READY=1")
     notify.Notifier(None).send("READY=1")
+
+
+async def test_systemd_learns_at_once_what_is_held_no_more(monkeypatch):
+    """An upgrade asks systemd before it restarts the executor; a word that is five seconds old would keep it."""
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    said, holding = asyncio.Queue(), ["holding mail up"]
+
+    class Listens:
+        def send(self, *lines):
+            said.put_nowait(lines)
+
+    class Holds:
+        def sentence(self):
+            return holding[0]
+
+    telling = asyncio.create_task(main._keep_notifying(Listens(), Holds()))
+    try:
+        assert await said.get() == ("WATCHDOG=1", "STATUS=holding mail up")
+        holding[0] = "holding nothing"
+        async with asyncio.timeout(main._NOTIFY_INTERVAL_MAX_S - 1):
+            assert await said.get() == ("WATCHDOG=1", "STATUS=holding nothing")
+        assert said.empty()
+    finally:
+        telling.cancel()
 
 
 def test_a_refused_protection_of_the_memory_is_not_passed_over(monkeypatch):
