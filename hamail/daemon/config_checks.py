@@ -3,19 +3,17 @@ allows, its interfaces. A node that does not answer in time is unknown, and hold
 """
 
 import asyncio
-import itertools
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
-from hamail import __version__
 from hamail.config import ConfigError, parse_cluster
 from hamail.config.local import check_local, local_interfaces
 from hamail.control.api import GIVEN
 from hamail.core.engine import Engine
 from hamail.daemon import agent_check
+from hamail.daemon.questions import Questions
 from hamail.executor.policy import ANYTHING, Policy
 from hamail.model.ids import NodeName
 from hamail.model.messages import AnyMessage, ConfigAsk, ConfigTold
@@ -44,8 +42,7 @@ class ConfigChecks:
         self._send = send
         self._agent_dirs = agent_dirs
         self._policy = policy
-        self._nonces = itertools.count(secrets.randbits(60))  # an answer to an earlier life of hamaild fits none
-        self._answers: dict[tuple[NodeName, int], asyncio.Future[tuple[str, ...]]] = {}
+        self._questions = Questions[tuple[str, ...]](engine, send)
         self._one = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -82,31 +79,14 @@ class ConfigChecks:
         return tuple(problems), tuple(unknown)
 
     async def _of(self, peer: NodeName, source: str) -> tuple[str, ...] | str:
-        beat = self._engine.members.peers[peer].heartbeat
-        if beat is None or peer in self._engine.missed():
+        if self._engine.members.peers[peer].heartbeat is None or peer in self._engine.missed():
             return "it is not heard"
-        if beat.version != __version__:
-            # an older hamaild drops the link at a message that it does not know
-            return f"it runs hamail {beat.version or 'of an unknown version'}, this node {__version__}"
-        key = (peer, next(self._nonces))
-        waiting: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
-        self._answers[key] = waiting
-        try:
-            if not self._send(peer, ConfigAsk(nonce=key[1], source=source)):
-                return f"there is no link from {self._engine.me} to it just now"
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                return await waiting
-        except TimeoutError:
-            return f"it has not answered within {ANSWER_TIMEOUT_S:g} s"
-        finally:
-            del self._answers[key]
+        return await self._questions.ask(peer, lambda n: ConfigAsk(nonce=n, source=source), ANSWER_TIMEOUT_S)
 
     def hear(self, sender: NodeName, message: ConfigAsk | ConfigTold) -> None:
         """Never waits."""
         if isinstance(message, ConfigTold):
-            waiting = self._answers.get((sender, message.nonce))
-            if waiting is not None and not waiting.done():
-                waiting.set_result(_short(message.problems))
+            self._questions.answered(sender, message.nonce, _short(message.problems))
         elif len(self._tasks) >= ASKED_MAX:
             log.warning("configurations are to be checked faster than they can be", node=sender)
         else:

@@ -15,6 +15,7 @@ import structlog
 
 from hamail import __version__
 from hamail.core.engine import Engine
+from hamail.daemon.questions import Questions
 from hamail.model.actions import AnyNotice, AnyRequest, FactsGathered, FenceChecked, GatherFacts, Refused
 from hamail.model.ids import DeviceName, NodeName
 from hamail.model.messages import AnyMessage, Aside, Ping, Pong, ReportAnswer, ReportRequest
@@ -43,7 +44,7 @@ class Reports:
         self._ask = ask
         self._nonces = itertools.count(time.time_ns())
         self._pongs: dict[tuple[NodeName, int], asyncio.Future[Pong]] = {}
-        self._answers: dict[tuple[NodeName, int], asyncio.Future[NodeReport]] = {}
+        self._questions = Questions[NodeReport](engine, send)
         self._gathered: asyncio.Future[FactsGathered] | None = None
         self._unchecked: set[DeviceName] = set()  # fence devices that are being asked
         self._checked = asyncio.Event()
@@ -64,7 +65,7 @@ class Reports:
             case Pong():
                 _settle(self._pongs.get((sender, message.nonce)), message)
             case ReportAnswer():
-                _settle(self._answers.get((sender, message.nonce)), message.report)
+                self._questions.answered(sender, message.nonce, message.report)
             case ReportRequest():
                 if self._askers.get(sender, 0) >= ASKERS_MAX:
                     log.warning("a node asks for more reports than anybody needs", node=sender)
@@ -107,24 +108,7 @@ class Reports:
         return await asyncio.shield(self._report)
 
     async def _of(self, peer: NodeName) -> NodeReport | str:
-        beat = self._engine.members.peers[peer].heartbeat
-        if beat is None:
-            return f"{peer} has not been heard since this node started"
-        if beat.version != __version__:
-            # an older hamaild drops the link at a message that it does not know
-            return f"{peer} runs hamail {beat.version or 'of an unknown version'}, this node {__version__}"
-        key = (peer, next(self._nonces))
-        waiting: asyncio.Future[NodeReport] = asyncio.get_running_loop().create_future()
-        self._answers[key] = waiting
-        try:
-            if not self._send(peer, ReportRequest(nonce=key[1])):
-                return f"there is no link from {self._engine.me} to {peer} just now"
-            async with asyncio.timeout(COLLECT_TIMEOUT_S):
-                return await waiting
-        except TimeoutError:
-            return f"{peer} has not answered within {COLLECT_TIMEOUT_S:g} s"
-        finally:
-            del self._answers[key]
+        return await self._questions.ask(peer, lambda n: ReportRequest(nonce=n), COLLECT_TIMEOUT_S, peer)
 
     # ---- answering ---------------------------------------------------------------------------------------------------
 

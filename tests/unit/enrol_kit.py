@@ -3,9 +3,13 @@
 import asyncio
 import socket
 import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import pytest
+
+from hamail.enrol import issuer
 from hamail.enrol.audit import Audit
 from hamail.enrol.client import Ask, Pair, by_token
 from hamail.enrol.issuer import Issuer
@@ -105,6 +109,15 @@ class Room:
         self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self.socket.close()
         self._loop.close()
+
+
+def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
+    """What a fixture yields from."""
+    room = Room(folder)
+    monkeypatch.setattr(issuer, "SECRETS_FOLDER", room.secrets)
+    room.serve()
+    yield room
+    room.close()
 
 
 def credential(token: Token) -> Credential:

@@ -10,7 +10,7 @@ from test_daemon_cluster import World, world  # noqa: F401 - a fixture
 from hamail.config import rules
 from hamail.config.allow import Allow
 from hamail.control.client import ControlClient, Refused
-from hamail.daemon import config_checks
+from hamail.daemon import config_checks, questions
 from hamail.daemon.config_checks import ASKED_MAX, ConfigChecks
 from hamail.executor.policy import ANYTHING, Policy
 from hamail.model.messages import AnyMessage, ConfigAsk, ConfigTold
@@ -77,7 +77,7 @@ async def test_who_cannot_be_asked_is_told_and_holds_nothing_up(pair: World, mon
     monkeypatch.setattr(pair.daemons["n2"].configs, "hear", lambda sender, message: None)
     problems, (unknown,) = await configs.elsewhere(given)
     assert not problems and unknown == "whether n2 could use it is unknown: it has not answered within 0.2 s"
-    monkeypatch.setattr(config_checks, "__version__", "9.9")
+    monkeypatch.setattr(questions, "__version__", "9.9")
     _, (unknown,) = await configs.elsewhere(given)
     assert "it runs hamail" in unknown and "this node 9.9" in unknown
     pair.power_off("n1")

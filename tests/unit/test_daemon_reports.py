@@ -7,6 +7,7 @@ from collections.abc import Callable
 from test_daemon_cluster import World, world  # noqa: F401 - a fixture
 
 from hamail.control.client import ControlClient
+from hamail.daemon import questions
 from hamail.daemon import reports as reports_module
 from hamail.daemon.reports import ASKERS_MAX, Reports
 from hamail.model import actions as a
@@ -60,7 +61,8 @@ async def test_a_refusal_and_a_silent_node_are_told_not_guessed(world: World, mo
 async def test_a_node_of_another_version_is_not_asked(world: World, monkeypatch) -> None:  # noqa: F811
     """An older hamaild drops its link at a message that it does not know: that would look like a lost node."""
     await world.until_whole()
-    monkeypatch.setattr(reports_module, "__version__", "9.9")
+    for module in (reports_module, questions):
+        monkeypatch.setattr(module, "__version__", "9.9")
     asked: list[AnyMessage] = []
     reports = Reports(world.daemons["n3"].engine, lambda _peer, m: bool(asked.append(m)) or True, None)
     found, silent = await reports.collect()

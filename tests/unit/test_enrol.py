@@ -24,16 +24,12 @@ from hamail.enrol.tokens import OPEN_MAX, WRONG_MAX, TokenRefused
 from hamail.pki.authority import create_authority, load_authority, new_key, private_pem, public_pem, sign_node
 from hamail.pki.keep import Keep, Phase, fingerprint
 from hamail.pki.request import new_request
-from tests.unit.enrol_kit import MINUTE_NS, Room, credential, join, member
+from tests.unit.enrol_kit import MINUTE_NS, Room, credential, join, member, served
 
 
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
-    room = Room(tmp_path)
-    monkeypatch.setattr(issuer_module, "SECRETS_FOLDER", room.secrets)
-    room.serve()
-    yield room
-    room.close()
+    yield from served(tmp_path, monkeypatch)
 
 
 def names(certificate: str) -> str:

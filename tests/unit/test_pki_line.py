@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from cryptography import x509
 
-from hamail.enrol import issuer as issuer_module
 from hamail.enrol.client import Ask, AskError, Pair
 from hamail.enrol.issuer import REFUSALS_PER_MINUTE, Peer
 from hamail.enrol.messages import Check, Joined, Noted, Orders, Renew, Renewed
@@ -23,18 +22,14 @@ from hamail.pki.line import Line
 from hamail.pki.request import new_request
 from hamail.setup.problem import SetupError
 from hamail.setup.renew import Own, _alone
-from tests.unit.enrol_kit import Room, join, member
+from tests.unit.enrol_kit import Room, join, member, served
 
 ALARM = "someone uses an old certificate of n2"
 
 
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
-    room = Room(tmp_path)
-    monkeypatch.setattr(issuer_module, "SECRETS_FOLDER", room.secrets)
-    room.serve()
-    yield room
-    room.close()
+    yield from served(tmp_path, monkeypatch)
 
 
 def renewed(room: Room, ask: Ask) -> Ask:
